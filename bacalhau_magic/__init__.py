@@ -1,0 +1,1 @@
+"""bacalhau_magic: a notebook cell that runs elsewhere and comes back as a value."""

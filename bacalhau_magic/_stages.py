@@ -1,0 +1,434 @@
+"""The values that pass along the one data path; every one is frozen and complete.
+
+cell → CellRequest → Route → PackedJob → JobRef → JobEvent, JobEvent, … → JobResult, and Snapshot, the fold of the
+events that the views draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ._causes import Cause
+from ._languages import Language
+from ._wire import Execution, HistoryItem, Job, NodeState
+from .options import JobOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A bearer key, or a user and a password; never shown. `origin` says which setting it came from."""
+
+    key: str = field(default="", repr=False)
+    username: str = ""
+    password: str = field(default="", repr=False)
+    origin: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.key or self.username)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a node's API is: an http(s) URL, and a unix socket's path where that is the door."""
+
+    url: str
+    socket: str = ""
+    credential: Credential = Credential()
+    ca_file: str = ""
+    verify: bool = True
+    origin: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is the embedded node's own door."""
+        return bool(self.socket)
+
+    @property
+    def label(self) -> str:
+        """How the place is called in sentences and in the ledger."""
+        return "local" if self.is_local else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is known of a place before anything is sent to it.
+
+    `payload_limit` is bytes of job JSON (None: up to the disk). `limits` maps `_marks.LIMITS` to their words, and
+    `languages` a language to "" (its interpreter is here) or to what is missing; both are empty for a cluster, where
+    an image brings everything. `nodes` is what the server reported, empty when it could not be read.
+    """
+
+    name: Literal["local", "bacalhau"]
+    endpoint: Endpoint
+    version: str = ""
+    payload_limit: int | None = None
+    staging: Path | None = None
+    executor: str = ""
+    executor_why: str = ""
+    container: str = ""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, str] = field(default_factory=dict)
+    nodes: tuple[NodeState, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        return self.name == "local"
+
+    @property
+    def publishers(self) -> frozenset[str]:
+        """The publishers that at least one node offers, in lower case."""
+        return frozenset(p.lower() for node in self.nodes for p in node.info.compute_node_info.publishers)
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What was found by probing, before a route is chosen: a place, or why there is none."""
+
+    local: Target | None = None
+    local_problem: str = ""
+    remote: Target | None = None
+    remote_endpoint: Endpoint | None = None
+    """The configured endpoint, whether it answers or not."""
+    remote_problem: str = ""
+    untrusted_url: str = ""
+    """The only endpoint is a project's that was not yet trusted: its URL."""
+    enabled: bool = True
+    """False: BACALHAU_ENABLED=false."""
+    prefer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The chosen target, why in one sentence, and what the card should say besides."""
+
+    target: Target
+    why: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputItem:
+    """One input of a cell.
+
+    `name` is the variable's or the file's name, `kind` says what lies where: "value" (encoded bytes in `data`, with
+    its codec type in `type_name`), or "file" (a file or folder at `source`, read when it is packed). `path` is
+    relative to the inputs folder, `target` an absolute path in the job in its stead.
+    """
+
+    name: str
+    kind: Literal["value", "file"]
+    path: str
+    size: int
+    data: bytes = field(default=b"", repr=False)
+    type_name: str = ""
+    source: Path | None = None
+    target: str = ""
+    text: str | None = field(default=None, repr=False)
+    """The value as a text, for Bash's $NAME: texts and numbers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRequest:
+    """A cell and all that it needs, taken from the notebook: from here on the namespace is not read again."""
+
+    code: str = field(repr=False)
+    options: JobOptions
+    language: Language
+    inputs: tuple[InputItem, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    notebook: str = ""
+    cell: str = ""
+    interpreter: str = ""
+    """The kernel's own Python, for the embedded node's host executor."""
+    filename: str = "cell"
+    """What the traceback calls the cell."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Option name → where its value came from; a name that is missing was given on the line or is built in."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedJob:
+    """A job that is ready to be sent: the wire Job, its JSON, and the nonce of its packets."""
+
+    job: Job = field(repr=False)
+    body: bytes = field(repr=False)
+    request_id: str
+    nonce: str
+    route: Route
+    body_hash: str = ""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """A job that a server has: where, and by which id."""
+
+    job_id: str
+    endpoint: Endpoint
+    namespace: str = "default"
+    name: str = ""
+    request_id: str = ""
+
+    @property
+    def short_id(self) -> str:
+        """The id as people read it: "j-" and eight digits."""
+        return self.job_id[:10]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What the server says of a job at its end: the job, its executions, its history."""
+
+    job: Job
+    executions: tuple[Execution, ...] = ()
+    history: tuple[HistoryItem, ...] = ()
+
+    @property
+    def state(self) -> str:
+        return self.job.phase_word
+
+
+Phase = Literal["packing", "sent", "waiting", "pulling", "starting", "installing", "running", "fetching", "completed", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    ref: JobRef
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """The job is in another phase; `node` is the node's id where one is known, `detail` a sentence's rest."""
+
+    phase: Phase
+    node: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Text that the job printed, as it came; `stream` is "stdout" or "stderr"."""
+
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CauseFound:
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that the user should know, in one sentence."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactChanged:
+    """The endpoint stopped answering (`lost`, with the problem), or answers again."""
+
+    lost: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is terminal; `packets` is what its wrapper sent: a packet kind's payloads by sequence (see remote.packets)."""
+
+    record: JobRecord = field(repr=False)
+    blob: bytes | None = field(default=None, repr=False)
+    """The result bundle that the packets carried, whole and checked; None when there was none."""
+    problem: str = ""
+    """Why `blob` is None although packets came: damaged or incomplete."""
+    stdout: str = field(default="", repr=False)
+    stderr: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The flow is over: the outcome as the snapshot's last sentence."""
+
+    phase: Phase
+    sentence: str
+    advice: str = ""
+
+
+JobEvent = Packed | Submitted | PhaseChanged | Printed | CauseFound | Noticed | ContactChanged | Ended | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a job brought back.
+
+    `outcome` is "completed" or the kind of failure; `error` the error to raise, None when it ended well. `value` is
+    the cell's value where `has_value`; `outputs` the wanted names; `unsendable` names → why. `mime` is the last
+    expression's own display, `displays` rich displays with their offset in stdout's bytes.
+    """
+
+    ref: JobRef
+    record: JobRecord = field(repr=False)
+    outcome: str = "completed"
+    value: Any = None
+    has_value: bool = False
+    mime: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    unsendable: Mapping[str, str] = field(default_factory=dict)
+    stdout: str = field(default="", repr=False)
+    stdout_bytes: bytes = field(default=b"", repr=False)
+    stderr: str = field(default="", repr=False)
+    displays: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    files: Path | None = None
+    notices: tuple[str, ...] = ()
+    error: BaseException | None = None
+    verified: bool = True
+    """False: the result came without packets, from the log alone."""
+
+
+_LOG_KEPT = 200_000
+"""Characters of the log that a snapshot holds for the views; the job's own log is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the views draw: finished sentences, made by folding the events. `started` and `now` are unix seconds."""
+
+    started: float
+    now: float
+    phase: Phase = "packing"
+    name: str = ""
+    language: str = ""
+    job_id: str = ""
+    node: str = ""
+    route: str = ""
+    limit: float | None = None
+    detail: str = ""
+    cause: Cause | None = None
+    contact: str = ""
+    notices: tuple[str, ...] = ()
+    log: tuple[tuple[str, str], ...] = ()
+    """(stream, text) pieces, oldest first, at most _LOG_KEPT characters."""
+    log_dropped: int = 0
+    sentence: str = ""
+    advice: str = ""
+    running_since: float | None = None
+
+    def after(self, event: JobEvent, now: float) -> Snapshot:
+        """This snapshot with one event more, at unix time `now`."""
+        here = replace(self, now=now)
+        match event:
+            case Packed():
+                return replace(here, phase="packing")
+            case Submitted(ref, route):
+                return replace(
+                    here,
+                    phase="sent",
+                    job_id=ref.job_id,
+                    name=ref.name,
+                    route=f"{route.target.endpoint.label}: {route.why}",
+                    notices=(*here.notices, *route.notices),
+                )
+            case PhaseChanged(phase, node, detail):
+                since = here.running_since if here.running_since is not None or phase != "running" else now
+                return replace(
+                    here,
+                    phase=phase,
+                    node=node or here.node,
+                    detail=detail,
+                    running_since=since,
+                    cause=None if phase == "running" else here.cause,
+                )
+            case Printed(stream, text):
+                return here._printed(stream, text)
+            case CauseFound(cause):
+                return replace(here, cause=cause)
+            case Noticed(sentence):
+                return here if sentence in here.notices else replace(here, notices=(*here.notices, sentence))
+            case ContactChanged(lost, problem):
+                return replace(here, contact=problem if lost else "")
+            case Ended():
+                return replace(here, phase="fetching", contact="")
+            case Finished(phase, sentence, advice):
+                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="")
+
+    def _printed(self, stream: str, text: str) -> Snapshot:
+        log, dropped = [*self.log, (stream, text)], self.log_dropped
+        kept = sum(len(piece) for _, piece in log)
+        while kept > _LOG_KEPT and len(log) > 1:
+            gone = len(log.pop(0)[1])
+            kept, dropped = kept - gone, dropped + gone
+        return replace(self, log=tuple(log), log_dropped=dropped)
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ("completed", "failed", "stopped")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the cell was started."""
+        return max(0.0, self.now - self.started)
+
+    @property
+    def title(self) -> str:
+        """The state in one or two words, as the card's first text."""
+        return self.sentence.rstrip(".") if self.is_over and self.sentence else _TITLES[self.phase]
+
+    @property
+    def facts(self) -> str:
+        """Node, time and limit on one line: "on n-2e2b7e09 · 12 s of 5 min"."""
+        place = [f"on {self.node[:10]}"] if self.node else []
+        time = seconds(self.elapsed)
+        if self.limit and self.running_since is not None and not self.is_over:
+            time = f"{seconds(max(0.0, self.now - self.running_since))} of {seconds(self.limit)}"
+        return " · ".join([*place, time, *([self.detail] if self.detail and not self.is_over else [])])
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, in finished sentences."""
+        said = [self.contact] if self.contact else []
+        if self.cause and not self.is_over:
+            said += [self.cause.sentence, *(f"• {line}" for line in self.cause.lines)]
+        return tuple(said)
+
+
+_TITLES: Mapping[str, str] = {
+    "packing": "Packing",
+    "sent": "Sent",
+    "waiting": "Waiting for a node",
+    "pulling": "Pulling the image",
+    "starting": "Starting",
+    "installing": "Installing packages",
+    "running": "Running",
+    "fetching": "Fetching the result",
+    "completed": "Completed",
+    "failed": "Failed",
+    "stopped": "Stopped",
+}
+
+
+def seconds(count: float) -> str:
+    """A span of time for people: 0.42 → "0.4 s", 75 → "1 min 15 s", 7200 → "2 h"."""
+    if count < 9.95:
+        return f"{count:.1f} s"
+    whole = round(count)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -1,0 +1,287 @@
+"""The errors of bacalhau_magic, as one tree.
+
+```
+BacalhauMagicError                hint
+├── ConfigError                   a setting or route that can't work
+├── OptionError                   option: a bad line or option
+├── PackingError
+│   ├── UnsendableInputError      name, reason
+│   └── PayloadTooLargeError      size, limit, largest
+├── ApiError                      method, url, status, code
+│   ├── UnreachableError
+│   ├── UnauthorizedError
+│   ├── NotFoundError
+│   ├── RejectedError
+│   └── UnexpectedAnswerError
+├── NodeError                     the embedded node can't be started or reached
+├── JobError                      job_id
+│   ├── RemoteCellError           ename, evalue, traceback_text
+│   ├── JobFailedError            exit_code, stderr_tail, causes
+│   ├── JobUnplaceableError       reasons
+│   ├── JobStoppedError           reason
+│   └── JobTimedOutError          phase, limit
+└── ResultError                   name
+    ├── MissingResultError
+    └── CorruptResultError
+
+JobInterruptedError (KeyboardInterrupt)   job_id, stopped
+```
+
+Facts are attributes; the message is built from them here and nowhere else. Every error has a `hint`: one
+plain sentence that says what to do, or an empty string.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+__all__ = [
+    "ApiError",
+    "BacalhauMagicError",
+    "ConfigError",
+    "CorruptResultError",
+    "JobError",
+    "JobFailedError",
+    "JobInterruptedError",
+    "JobStoppedError",
+    "JobTimedOutError",
+    "JobUnplaceableError",
+    "MissingResultError",
+    "NodeError",
+    "NotFoundError",
+    "OptionError",
+    "PackingError",
+    "PayloadTooLargeError",
+    "RejectedError",
+    "RemoteCellError",
+    "ResultError",
+    "UnauthorizedError",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "UnsendableInputError",
+]
+
+
+def _size(count: int) -> str:
+    """Bytes in words, decimal units: 1536 → "1.5 KB"."""
+    amount = float(count)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+class BacalhauMagicError(Exception):
+    """Anything that bacalhau_magic raises on purpose; `hint` says what to do about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of our own frames: the message and the hint."""
+        lines = [f"{type(self).__name__}: {self.message}"]
+        return [*lines, f"  → {self.hint}"] if self.hint else lines
+
+
+class ConfigError(BacalhauMagicError):
+    """A setting is wrong, or nothing that is configured can run the cell."""
+
+    def __init__(self, message: str, *, setting: str = "", origin: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
+        self.origin = origin
+
+
+class OptionError(BacalhauMagicError):
+    """The magic line, or an option given from Python, can't be used; `option` names it."""
+
+    def __init__(self, message: str, *, option: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.option = option
+
+
+class PackingError(BacalhauMagicError):
+    """The cell and its inputs can't be made into a job."""
+
+
+class UnsendableInputError(PackingError):
+    """An input can't travel; `name` is the input's, `reason` says why."""
+
+    def __init__(self, name: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"The input {name!r} can't be sent: {reason}.", hint=hint)
+        self.name = name
+        self.reason = reason
+
+
+class PayloadTooLargeError(PackingError):
+    """The job's JSON is above the target's limit; sizes are bytes, `largest` maps the biggest inputs to theirs."""
+
+    def __init__(self, size: int, limit: int, largest: Mapping[str, int]) -> None:
+        parts = ", ".join(f"{name} ({_size(count)})" for name, count in largest.items())
+        super().__init__(
+            f"The job is too big to send: {_size(size)} of job JSON, and the limit is {_size(limit)}."
+            + (f" The biggest inputs: {parts}." if parts else ""),
+            hint="Send a smaller sample, read the data from a URL in the cell, or run the cell with --runtime local.",
+        )
+        self.size = size
+        self.limit = limit
+        self.largest = dict(largest)
+
+
+class ApiError(BacalhauMagicError):
+    """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word."""
+
+    def __init__(self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.method = method
+        self.url = url
+        self.status = status
+        self.code = code
+
+
+class UnreachableError(ApiError):
+    """The endpoint did not answer."""
+
+
+class UnauthorizedError(ApiError):
+    """The endpoint wants a credential, or another one (401, 403)."""
+
+
+class NotFoundError(ApiError):
+    """The endpoint does not know what was asked for (404)."""
+
+
+class RejectedError(ApiError):
+    """The endpoint understood the request and refused it."""
+
+
+class UnexpectedAnswerError(ApiError):
+    """The endpoint's answer is not what Bacalhau's API promises."""
+
+
+class NodeError(BacalhauMagicError):
+    """The embedded node can't be started, found or used."""
+
+
+class JobError(BacalhauMagicError):
+    """The job was sent and did not end well; `job_id` is its id."""
+
+    def __init__(self, message: str, *, job_id: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.job_id = job_id
+
+
+class RemoteCellError(JobError):
+    """The cell raised; `ename`, `evalue` and `traceback_text` are the remote exception's.
+
+    Where `ename` is a plain built-in class, the object is an instance of that class too (see `remote_cell_error`).
+    """
+
+    def __init__(self, *, job_id: str, ename: str, evalue: str, traceback_text: str, hint: str = "") -> None:
+        super().__init__(f"{ename}: {evalue}" if evalue else ename, job_id=job_id, hint=hint)
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback_text = traceback_text
+
+    def _render_traceback_(self) -> list[str]:
+        lines = self.traceback_text.rstrip("\n").split("\n")
+        return [*lines, f"  → {self.hint}"] if self.hint else lines
+
+
+@cache
+def _remote_class(ename: str) -> type[RemoteCellError]:
+    """The class to raise for a remote `ename`: ours, and the built-in one as well where that takes plain arguments."""
+    builtin = getattr(builtins, ename, None)
+    if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
+        return RemoteCellError
+    if builtin is Exception or issubclass(builtin, (UnicodeError, BaseExceptionGroup)):
+        return RemoteCellError
+    try:
+        return type(f"RemoteCellError[{ename}]", (RemoteCellError, builtin), {"__module__": RemoteCellError.__module__})
+    except TypeError:
+        return RemoteCellError
+
+
+def remote_cell_error(*, job_id: str, ename: str, evalue: str, traceback_text: str, hint: str = "") -> RemoteCellError:
+    """A `RemoteCellError` that `except <ename>` catches as well, where `ename` is a plain built-in exception."""
+    return _remote_class(ename)(job_id=job_id, ename=ename, evalue=evalue, traceback_text=traceback_text, hint=hint)
+
+
+class JobFailedError(JobError):
+    """The job failed; `causes` are the executions' own messages, `stderr_tail` the last lines on stderr."""
+
+    def __init__(
+        self, message: str, *, job_id: str, exit_code: int | None = None, stderr_tail: str = "", causes: Sequence[str] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, job_id=job_id, hint=hint)
+        self.exit_code = exit_code
+        self.stderr_tail = stderr_tail
+        self.causes = tuple(causes)
+
+
+class JobUnplaceableError(JobError):
+    """No node takes the job; `reasons` has a line for each node."""
+
+    def __init__(self, message: str, *, job_id: str, reasons: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message, job_id=job_id, hint=hint)
+        self.reasons = tuple(reasons)
+
+
+class JobStoppedError(JobError):
+    """The job was stopped; `reason` is what was given."""
+
+    def __init__(self, message: str, *, job_id: str, reason: str = "", hint: str = "") -> None:
+        super().__init__(message, job_id=job_id, hint=hint)
+        self.reason = reason
+
+
+class JobTimedOutError(JobError):
+    """The job's time was used up; `phase` says by what ("cell", "starting", "queue", "wait"), `limit` is in seconds."""
+
+    def __init__(self, message: str, *, job_id: str, phase: str, limit: float | None = None, hint: str = "") -> None:
+        super().__init__(message, job_id=job_id, hint=hint)
+        self.phase = phase
+        self.limit = limit
+
+
+class ResultError(BacalhauMagicError):
+    """The job ended well, but a result can't be used; `name` is the wanted name, or "" for the cell's value."""
+
+    def __init__(self, message: str, *, job_id: str = "", name: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.job_id = job_id
+        self.name = name
+
+
+class MissingResultError(ResultError):
+    """A wanted result is not there."""
+
+
+class CorruptResultError(ResultError):
+    """A result came back damaged, or is not what its kind allows."""
+
+
+class JobInterruptedError(KeyboardInterrupt):
+    """The wait for a job was interrupted; `stopped` says whether the job was stopped as well.
+
+    A `KeyboardInterrupt` and no `Exception`, so that `except Exception` in a loop can't swallow an interrupt.
+    """
+
+    def __init__(self, *, job_id: str, stopped: bool, hint: str = "") -> None:
+        what = "the job was stopped" if stopped else "the job goes on"
+        super().__init__(f"Interrupted: {what} ({job_id})." if job_id else "Interrupted before anything was sent.")
+        self.job_id = job_id
+        self.stopped = stopped
+        self.hint = hint
+
+    def _render_traceback_(self) -> list[str]:
+        lines = [f"JobInterruptedError: {self}"]
+        return [*lines, f"  → {self.hint}"] if self.hint else lines
