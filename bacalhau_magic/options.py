@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -394,7 +394,7 @@ class JobOptions(BaseModel):
         """The options that the line or the call gave itself."""
         return frozenset(self.model_fields_set)
 
-    def over(self, configured: Mapping[str, Any]) -> Self:
+    def over(self, configured: Mapping[str, Any]) -> JobOptions:
         """These options with configured values (already validated) wherever the line gave none; `asked` stays."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values |= {name: value for name, value in configured.items() if name not in self.model_fields_set}
