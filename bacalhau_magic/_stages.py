@@ -114,18 +114,19 @@ class InputItem:
     """One input of a cell.
 
     `name` is the variable's or the file's name, `kind` says what lies where: "value" (encoded bytes in `data`, with
-    its codec type in `type_name`), or "file" (a file or folder at `source`, read when it is packed). `path` is
+    its codec type in `type_name`), "file" (a file or folder at `source`, read when it is packed), or "url" (the nodes fetch it). `path` is
     relative to the inputs folder, `target` an absolute path in the job in its stead.
     """
 
     name: str
-    kind: Literal["value", "file"]
+    kind: Literal["value", "file", "url"]
     path: str
     size: int
     data: bytes = field(default=b"", repr=False)
     type_name: str = ""
     source: Path | None = None
     target: str = ""
+    url: str = ""
     text: str | None = field(default=None, repr=False)
     """The value as a text, for Bash's $NAME: texts and numbers only."""
 
@@ -145,6 +146,9 @@ class CellRequest:
     """The kernel's own Python, for the embedded node's host executor."""
     filename: str = "cell"
     """What the traceback calls the cell."""
+    shows_value: bool = True
+    """False: the cell ends with a semicolon, so its value isn't shown."""
+    notices: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Option name → where its value came from; a name that is missing was given on the line or is built in."""
 

@@ -1,0 +1,230 @@
+"""The archive that travels in a job: wrapper, cell, request and inputs, in one tar.gz.
+
+A real node unpacks only directories and regular files, needs an entry for every directory before what is in it, and
+keeps the modes that are written here; so: parents first, 0644 and 0755, no links.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import shlex
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+from .._marks import FORMAT, PAYLOAD_FOLDER
+from .._stages import CellRequest, InputItem
+from ..errors import UnsendableInputError
+
+_WRAPPERS: Mapping[str, tuple[str, ...]] = {
+    "python": ("bootstrap.py", "codec.py", "packets.py"),
+    "node": ("bootstrap.mjs",),
+    "sh": ("bootstrap.sh",),
+}
+_FILE_LIMIT = 10 * 2**20
+"""Bytes of one file inside an inline archive; a real node's own limit."""
+
+cluster_limit = 900_000
+"""Bytes of job JSON that a cluster takes: above 1 MiB a job blocks its node, some room is left for what nodes add."""
+
+
+class Archive:
+    """A tar.gz in the making: adds directories before what is in them, each once, and refuses a name twice."""
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)
+        self._folders: set[PurePosixPath] = {PurePosixPath(".")}
+        self._files: set[PurePosixPath] = set()
+
+    def folder(self, path: str | PurePosixPath) -> None:
+        """Add a directory and the ones above it."""
+        place = PurePosixPath(path)
+        for above in [*reversed(place.parents), place]:
+            if above not in self._folders:
+                self._folders.add(above)
+                self._tar.addfile(self._entry(above, tarfile.DIRTYPE, 0o755))
+
+    def file(self, path: str | PurePosixPath, data: bytes, mode: int = 0o644) -> None:
+        """Add a file; raises FileExistsError when the path is taken."""
+        place = self._claim(path)
+        entry = self._entry(place, tarfile.REGTYPE, mode)
+        entry.size = len(data)
+        self._tar.addfile(entry, io.BytesIO(data))
+
+    def copy(self, path: str | PurePosixPath, source: Path) -> None:
+        """Add a file of this machine; only whether it is executable is kept of its mode."""
+        place = self._claim(path)
+        with source.open("rb") as content:
+            facts = os.fstat(content.fileno())
+            entry = self._entry(place, tarfile.REGTYPE, 0o755 if facts.st_mode & 0o111 else 0o644)
+            entry.size = facts.st_size
+            self._tar.addfile(entry, content)
+
+    def _claim(self, path: str | PurePosixPath) -> PurePosixPath:
+        place = PurePosixPath(path)
+        if place in self._files or place in self._folders:
+            raise FileExistsError(str(place))
+        self.folder(place.parent)
+        self._files.add(place)
+        return place
+
+    @staticmethod
+    def _entry(place: PurePosixPath, kind: bytes, mode: int) -> tarfile.TarInfo:
+        entry = tarfile.TarInfo(str(place))
+        entry.type, entry.mode, entry.mtime = kind, mode, 0
+        return entry
+
+    def compressed(self) -> bytes:
+        """The finished tar.gz; the same content gives the same bytes."""
+        self._tar.close()
+        return gzip.compress(self._buffer.getvalue(), compresslevel=6 if self._buffer.tell() < 4_000_000 else 1, mtime=0)
+
+
+def data_url(archive: bytes) -> str:
+    """An archive as Bacalhau's inline source wants it: media type application/gzip means "unpack me"."""
+    return "data:application/gzip;base64," + base64.b64encode(archive).decode("ascii")
+
+
+def payload(request: CellRequest, nonce: str) -> bytes:
+    """The tar.gz of a request: everything but the inputs that have a target of their own."""
+    archive = Archive()
+    hidden = PurePosixPath(PAYLOAD_FOLDER)
+    for name in _WRAPPERS[request.language.wrapper]:
+        archive.file(hidden / name, _wrapper_source(name))
+    code = request.code if request.code.endswith("\n") else request.code + "\n"
+    archive.file(hidden / request.language.file, code.encode())
+    for name, text in _facts(request, nonce).items():
+        archive.file(hidden / name, text.encode())
+    for item in request.inputs:
+        if not item.target and not item.url:
+            _add(archive, item, item.path)
+    return archive.compressed()
+
+
+def targeted(item: InputItem) -> tuple[str, bytes]:
+    """The mount point and the tar.gz of an input with a target of its own; a file's mount is the folder it lies in."""
+    archive = Archive()
+    place = PurePosixPath(item.target)
+    if item.source is not None and item.source.is_dir():
+        _add(archive, item, ".")
+        return str(place), archive.compressed()
+    _add(archive, item, place.name)
+    return str(place.parent), archive.compressed()
+
+
+@cache
+def _wrapper_source(name: str) -> bytes:
+    return (resources.files("bacalhau_magic.remote") / name).read_bytes()
+
+
+def _add(archive: Archive, item: InputItem, path: str) -> None:
+    try:
+        if item.source is None:
+            archive.file(path, item.data)
+            return
+        for place, source in _files_below(item, item.source, PurePosixPath(path)):
+            if source is None:
+                archive.folder(place)
+            else:
+                archive.copy(place, source)
+    except FileExistsError as taken:
+        raise UnsendableInputError(
+            item.name, f"another input already has the place inputs/{taken}", hint="Give one of them a name: NAME=SOURCE."
+        ) from None
+    except OSError as problem:
+        raise UnsendableInputError(item.name, f"{problem.strerror or problem}: {problem.filename or item.source}") from None
+
+
+def _files_below(item: InputItem, source: Path, place: PurePosixPath) -> Iterator[tuple[PurePosixPath, Path | None]]:
+    """Every folder (with None) and file below a source; links are followed inside of it only."""
+    if not source.is_dir():
+        yield place, _sendable(item, source)
+        return
+    root = source.resolve()
+    for folder, folders, files in os.walk(source):
+        folders.sort()
+        here = place / Path(folder).relative_to(source).as_posix()
+        yield here, None
+        for name in sorted(folders):
+            if (Path(folder) / name).is_symlink():
+                raise UnsendableInputError(
+                    item.name, f"{Path(folder, name)} is a link to a folder", hint="Send that folder by its own name."
+                )
+        for name in sorted(files):
+            file = Path(folder, name)
+            if file.is_symlink() and not file.resolve().is_relative_to(root):
+                raise UnsendableInputError(
+                    item.name, f"{file} is a link that leads outside of the folder", hint="Send the file it leads to by its own name."
+                )
+            yield here / name, _sendable(item, file)
+
+
+def _sendable(item: InputItem, file: Path) -> Path:
+    facts = file.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise UnsendableInputError(item.name, f"{file} is no regular file")
+    return file
+
+
+def too_big_file(request: CellRequest) -> tuple[str, int] | None:
+    """The first file that is above a real node's own limit for one file of an archive: its name and bytes."""
+    for item in request.inputs:
+        if item.source is None:
+            sizes = [(item.name, item.size)]
+        else:
+            sizes = [(str(file), file.stat().st_size) for _, file in _files_below(item, item.source, PurePosixPath(".")) if file]
+        for name, count in sizes:
+            if count > _FILE_LIMIT:
+                return name, count
+    return None
+
+
+def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
+    """What the wrapper has to know, as files of the payload folder."""
+    options, language = request.options, request.language
+    values = [item for item in request.inputs if item.kind == "value"]
+    facts = {
+        "format": int(FORMAT),
+        "nonce": nonce,
+        "language": language.name,
+        "file": language.file,
+        "filename": request.filename,
+        "outputs": list(options.outputs),
+        "as": options.as_,
+        "show": request.shows_value,
+        "value": not options.outputs,
+        "max_result": options.max_result,
+        "timeout": options.run_seconds,
+        "args": list(options.args),
+        "command": list(language.command),
+        "vars": [item.name for item in values] if language.is_python else [],
+        "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},
+        "json_vars": [] if language.is_python else [item.name for item in values if item.path.endswith(".json")],
+    }
+    files = {"request.json": json.dumps(facts)}
+    if language.wrapper == "sh":
+        files["request.sh"] = _assignments(
+            {
+                "BM_NONCE": nonce,
+                "BM_LANGUAGE": language.name,
+                "BM_FILE": language.file,
+                "BM_MAX_RESULT": str(options.max_result),
+                "BM_TIMEOUT": f"{options.run_seconds:g}",
+                "BM_COMMAND": shlex.join(language.command),
+                "BM_ARGS": shlex.join(options.args),
+            }
+        )
+        files["vars.sh"] = "".join(f"export {name}={shlex.quote(text or '')}\n" for name, text in facts["text_vars"].items())  # type: ignore[attr-defined]
+    return files
+
+
+def _assignments(values: Mapping[str, str]) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

@@ -1,0 +1,199 @@
+"""The wire Job of a cell, and its JSON, within the target's limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .. import _marks, _wire
+from .._stages import CellRequest, InputItem, PackedJob, Route
+from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
+from ..options import JobOptions
+from ._payload import cluster_limit, data_url, payload, targeted, too_big_file
+
+_NAMES_OUTPUTS = re.compile(r"\boutputs\b")
+_NETWORKS = {"none": "None", "http": "HTTP", "full": "Full"}
+
+
+def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) -> PackedJob:
+    """Make the job of a request for a route; `pull_timeout` is seconds for image and packages, beside the cell's own time.
+
+    Raises UnsendableInputError for an input that can't be read, PayloadTooLargeError when the job's JSON is above the
+    target's limit, PackingError when files are wanted that nothing there can publish.
+    """
+    nonce, request_id = secrets.token_hex(8), str(uuid.uuid4())
+    target, options = route.target, request.options
+    if not target.is_local and (big := too_big_file(request)):
+        raise UnsendableInputError(
+            big[0],
+            f"it has {big[1]:,} bytes, and a cluster takes 10 MiB a file",
+            hint="Read the data from a URL in the cell, or send a sample.",
+        )
+    sources = _sources(request, nonce)
+    publisher = _publisher(request, route)
+    job = _wire.Job(
+        name=f"{_slug(options.name or request.language.name)}-{request_id[:8]}",
+        namespace=options.namespace,
+        priority=options.priority,
+        constraints=[_wire.Constraint(key=key, operator=operator, values=list(values)) for key, operator, values in options.constraints],
+        labels=_labels(request, request_id),
+        tasks=[
+            _wire.Task(
+                engine=_engine(request),
+                publisher=publisher,
+                meta=_meta(request, route, nonce),
+                input_sources=sources,
+                result_paths=[_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)] if publisher else [],
+                resources=_resources(options),
+                network=_wire.Network(type=_NETWORKS[options.network], domains=list(options.domain) or None),
+                timeouts=_timeouts(options, pull_timeout),
+            )
+        ],
+    )
+    body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
+    if target.payload_limit is not None and len(body) > target.payload_limit:
+        raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
+    notices = ("Its inputs are too big for a cluster without staging.",) if target.is_local and len(body) > cluster_limit else ()
+    return PackedJob(job=job, body=body, request_id=request_id, nonce=nonce, route=route, body_hash=_body_hash(request), notices=notices)
+
+
+def shown(packed: PackedJob) -> dict[str, Any]:
+    """The job's spec for people: as it is sent, the archives shortened to their size."""
+    spec = packed.job.wire()
+    for source in spec["Tasks"][0]["InputSources"]:
+        url = str((source["Source"]["Params"] or {}).get("URL", ""))
+        if url.startswith("data:"):
+            source["Source"]["Params"]["URL"] = f"{url.partition(',')[0]},… ({len(url):,} characters)"
+    return spec
+
+
+def _engine(request: CellRequest) -> _wire.SpecConfig:
+    folder = f"{_marks.INPUTS_PATH}/{_marks.PAYLOAD_FOLDER}"
+    command = {
+        "python": ["python", "-u", f"{folder}/bootstrap.py"],
+        "node": ["node", f"{folder}/bootstrap.mjs"],
+        "sh": ["sh", f"{folder}/bootstrap.sh"],
+    }[request.language.wrapper]
+    return _wire.SpecConfig(
+        type="docker",
+        params={
+            "Image": request.options.image or request.language.image,
+            "Entrypoint": [*command, _marks.OUTPUTS_PATH],
+            "Parameters": [],
+            "EnvironmentVariables": [f"{name}={value}" for name, value in request.env.items()],
+        },
+    )
+
+
+def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
+    options = request.options
+    meta = {
+        _marks.META_FORMAT: _marks.FORMAT,
+        _marks.META_NONCE: nonce,
+        _marks.META_LANGUAGE: request.language.name,
+        _marks.META_OUTPUTS: ",".join(options.outputs),
+        _marks.META_AS: options.as_,
+        _marks.META_MAX_RESULT: str(options.max_result),
+        _marks.META_TIMEOUT: f"{options.run_seconds:g}",
+    }
+    if route.target.is_local and options.image is None:
+        meta[_marks.META_INTERPRETER] = request.interpreter
+        if options.sandbox:
+            meta[_marks.META_SANDBOX] = "1"
+    return meta
+
+
+def _sources(request: CellRequest, nonce: str) -> list[_wire.InputSource]:
+    sources = [_wire.InputSource(source=_inline(payload(request, nonce)), alias="bacalhau-magic", target=_marks.INPUTS_PATH)]
+    for item in request.inputs:
+        if item.url:
+            sources.append(_wire.InputSource(source=_remote(item), alias=item.name, target=item.target))
+        elif item.target:
+            target, archive = targeted(item)
+            sources.append(_wire.InputSource(source=_inline(archive), alias=item.name, target=target))
+    taken: set[str] = set()
+    for source, name in zip(sources, ["", *(item.name for item in request.inputs if item.url or item.target)], strict=True):
+        if source.target in taken:
+            raise UnsendableInputError(name, f"another input already has the place {source.target}", hint="Choose another =/target.")
+        taken.add(source.target)
+    return sources
+
+
+def _inline(archive: bytes) -> _wire.SpecConfig:
+    return _wire.SpecConfig(type="inline", params={"URL": data_url(archive)})
+
+
+def _remote(item: InputItem) -> _wire.SpecConfig:
+    """Bacalhau's own source for a URL: urlDownload, s3 or ipfs."""
+    scheme, _, rest = item.url.partition("://")
+    if scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        return _wire.SpecConfig(type="s3", params={"Bucket": bucket, "Key": key})
+    if scheme == "ipfs":
+        return _wire.SpecConfig(type="ipfs", params={"CID": rest})
+    return _wire.SpecConfig(type="urlDownload", params={"URL": item.url})
+
+
+def _publisher(request: CellRequest, route: Route) -> _wire.SpecConfig | None:
+    """The publisher for the job's files, where they are wanted: asked for, or the cell's text names its outputs folder."""
+    options = request.options
+    if not (options.files or options.long or _NAMES_OUTPUTS.search(request.code)):
+        return None
+    offered = route.target.publishers
+    if "local" in offered or (not offered and options.files and not route.target.nodes):
+        return _wire.SpecConfig(type="local", params={})
+    if options.files and "files" in options.asked:
+        raise PackingError(
+            "--files needs a node that can publish files, and none here can.", hint="Return the data as a value instead: -o NAME."
+        )
+    return None
+
+
+def _resources(options: JobOptions) -> _wire.Resources:
+    return _wire.Resources(
+        cpu=f"{options.cpu:g}",
+        memory=str(options.memory),
+        disk=str(options.disk) if options.disk else None,
+        gpu=str(options.gpu_count) if options.gpu_count else None,
+    )
+
+
+def _timeouts(options: JobOptions, pull_timeout: float) -> _wire.Timeouts:
+    """The server's own clocks, as backstops: the wrapper keeps the cell's time, which begins with its first line."""
+    execution = math.ceil(options.run_seconds + pull_timeout)
+    queue = math.ceil(options.queue_seconds)
+    return _wire.Timeouts(execution_timeout=execution, queue_timeout=queue, total_timeout=execution + queue)
+
+
+def _labels(request: CellRequest, request_id: str) -> dict[str, str]:
+    labels = {**request.options.labels, _marks.REQUEST_LABEL: request_id}
+    if request.options.name:
+        labels[_marks.NAME_LABEL] = _slug(request.options.name)
+    if request.notebook:
+        labels[_marks.NOTEBOOK_LABEL] = hashlib.sha256(request.notebook.encode()).hexdigest()[:16]
+    return labels
+
+
+def _slug(name: str) -> str:
+    """A name of letters, digits and dashes, at most 40 long, as servers, labels and files like it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "cell"
+
+
+def _body_hash(request: CellRequest) -> str:
+    """What makes two submissions the same: cell, options and inputs; never a value in clear."""
+    digest = hashlib.sha256()
+    for part in (request.language.name, request.code, repr(sorted(request.options.model_dump(mode="json", exclude={"inputs"}).items()))):
+        digest.update(part.encode() + b"\0")
+    for item in request.inputs:
+        digest.update(f"{item.name}\0{item.path}\0{item.target}\0{item.size}\0".encode() + hashlib.sha256(item.data).digest())
+    return digest.hexdigest()[:32]
+
+
+def _largest(inputs: tuple[InputItem, ...]) -> Mapping[str, int]:
+    return {item.name: item.size for item in sorted(inputs, key=lambda item: -item.size)[:5]}
