@@ -1,0 +1,8 @@
+"""What travels into the job: standard library only, no import of ours, Python 3.8 syntax."""
+
+FILES = {
+    "python": ("bootstrap.py", "runner.py", "codec.py", "arrays.py", "packets.py"),
+    "node": ("bootstrap.mjs",),
+    "sh": ("bootstrap.sh",),
+}
+"""The wrapper's files, by the wrapper's name (see `_languages.Language.wrapper`); the first one is started."""
