@@ -9,12 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-__all__ = ["GROUPS", "JobOptions", "Option", "duration", "option_of", "size"]
+from .errors import OptionError
+
+__all__ = [
+    "FUTURE",
+    "GROUPS",
+    "JobOptions",
+    "Option",
+    "duration",
+    "duration_text",
+    "option_of",
+    "plain_name",
+    "size",
+    "size_text",
+    "spelling",
+    "validated",
+    "value_of",
+]
 
 GROUPS = ("language", "packages", "inputs", "results", "resources", "placement", "limits", "runtime", "running", "looking", "identity")
 
@@ -57,7 +75,7 @@ def size(value: object) -> int:
         if not match or (match[2] is None and value.strip() != "0"):
             raise ValueError(f"expected a size with a unit, such as 512MB or 4GB, not {value!r}")
         unit = (match[2] or "").lower()
-        amount = int(float(match[1]) * _SIZE_UNITS[unit.rstrip("b") if len(unit) > 1 else unit])
+        amount = int(Decimal(match[1]) * _SIZE_UNITS[unit.rstrip("b") if len(unit) > 1 else unit])
     if amount <= 0:
         raise ValueError(f"expected a size above zero, not {value!r}")
     return amount
@@ -82,6 +100,25 @@ def duration(value: object) -> float:
     return seconds
 
 
+def size_text(count: int) -> str:
+    """Bytes as a text that `size` reads back exactly: 2000000000 → "2GB"."""
+    for unit, factor in (("TB", 10**12), ("GiB", 2**30), ("GB", 10**9), ("MiB", 2**20), ("MB", 10**6), ("KiB", 2**10), ("KB", 10**3)):
+        if count and count % factor == 0:
+            return f"{count // factor}{unit}"
+    return f"{count}B"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as a text that `duration` reads back exactly: 5400 → "1h30m", 0.25 → "0.25s"."""
+    if seconds != int(seconds):
+        return f"{format(Decimal(repr(seconds)), 'f')}s"
+    rest, text = int(seconds), ""
+    for unit, factor in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, factor)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
 def _cpu(value: object) -> float:
     """CPUs as a number: 2, "0.5", or milli-CPUs as in "500m"."""
     if isinstance(value, str) and re.fullmatch(r"\d+m", value.strip()):
@@ -98,7 +135,7 @@ def _cpu(value: object) -> float:
 def _gpu(value: object) -> str:
     """GPUs as "<model>:<count>" or "<count>": 1, "2", "A100:2", "A100" (one)."""
     text = str(value).strip()
-    if isinstance(value, bool) or not re.fullmatch(r"\d{1,4}|[A-Za-z][\w. -]*(:\d{1,4})?", text):
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,4}|[A-Za-z][\w. -]*(:[1-9]\d{0,3})?", text):
         raise ValueError(f"expected a number of GPUs, or a model and a number such as A100:2, not {value!r}")
     return text
 
@@ -432,3 +469,57 @@ def option_of(name: str) -> Option | None:
         if isinstance(part, Option):
             return part
     return None
+
+
+FUTURE = frozenset({"allow_pickle", "sync", "overwrite", "trust_html", "secret_in_spec", "cache", "refresh"})
+"""Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
+
+
+def plain_name(name: str) -> str:
+    """An option's name in Python and in configuration: as_ → "as"."""
+    return name.rstrip("_")
+
+
+def spelling(name: str) -> str:
+    """An option's long spelling on the line: max_result → "--max-result", as_ → "--as"."""
+    return "--" if name == "args" else "--" + plain_name(name).replace("_", "-")
+
+
+def validated(values: Mapping[str, object]) -> JobOptions:
+    """JobOptions of values by field name; raises OptionError naming the option and what was expected."""
+    try:
+        return JobOptions.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = str(first["loc"][0]) if first["loc"] else ""
+        name = "as_" if where == "as" else where
+        raise OptionError(f"{spelling(name)}: {_sentence(first)}.", option=plain_name(name)) from None
+
+
+@cache
+def _reader(name: str) -> TypeAdapter[Any]:
+    field = JobOptions.model_fields[name]
+    parts = tuple(part for part in field.metadata if not isinstance(part, Option))
+    return TypeAdapter(Annotated[(field.annotation, *parts)] if parts else field.annotation)
+
+
+def value_of(name: str, value: object) -> Any:
+    """One option's value, read as the line or configuration gives it; raises ValueError saying what was expected."""
+    try:
+        return _reader(name).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_sentence(error.errors(include_url=False)[0])) from None
+
+
+def _sentence(error: Any) -> str:
+    """What pydantic found, as one short sentence without its full stop."""
+    given = error.get("input")
+    match error["type"]:
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "literal_error":
+            return f"expected {error['ctx']['expected'].replace(chr(39), '')}, not {given!r}"
+        case "string_type":
+            return f"expected a text, not {given!r}"
+        case _:
+            return f"{error['msg'][:1].lower()}{error['msg'][1:]}, not {given!r}"
