@@ -137,10 +137,16 @@ class PayloadTooLargeError(PackingError):
 
 
 class ApiError(BacalhauMagicError):
-    """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word."""
+    """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word.
 
-    def __init__(self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "") -> None:
+    `unsure`: the request may have had its effect, although no usable answer came.
+    """
+
+    def __init__(
+        self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "", unsure: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
+        self.unsure = unsure
         self.method = method
         self.url = url
         self.status = status

@@ -1,0 +1,131 @@
+"""A job's log, as it comes over a web socket.
+
+The stream proves nothing: it can answer with one error frame, stay silent for ever, stay open after the job's end or
+break. It can be closed from another thread at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from .. import _wire
+from ..errors import ApiError, UnexpectedAnswerError
+from ._problems import clean, of_library
+from ._transport import authorization, is_loopback, tls_context
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+    from .._stages import Endpoint
+
+_MAX_FRAME = 4_000_000
+
+
+class LogStreamError(ApiError):
+    """The log stream answered with an error frame: no execution yet, or no log any more."""
+
+
+class LogStream:
+    """One open log stream: an iterator of (stream, text), where stream is `_wire.STDOUT` or `_wire.STDERR`.
+
+    The iteration ends when the stream is closed, here or there. It raises LogStreamError for an error frame,
+    UnreachableError when the connection breaks, TimeoutError after `silence` seconds without a frame.
+    """
+
+    def __init__(self, connection: ClientConnection, label: str, url: str) -> None:
+        self._connection = connection
+        self._label = label
+        self._url = url
+        self._closed = threading.Event()
+        self.silence: float | None = None
+
+    def __enter__(self) -> LogStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        from websockets.exceptions import ConnectionClosedOK, WebSocketException
+
+        while not self._closed.is_set():
+            try:
+                frame = self._connection.recv(self.silence)
+            except TimeoutError:
+                if self._closed.is_set():
+                    return
+                raise
+            except ConnectionClosedOK:
+                return
+            except (WebSocketException, OSError) as error:
+                if self._closed.is_set():
+                    return
+                raise of_library(error, self._label, "GET", self._url) from error
+            line = self._line(frame)
+            if line is not None:
+                yield line
+
+    def _line(self, frame: str | bytes) -> tuple[int, str] | None:
+        try:
+            value = json.loads(frame)
+            problem = value.get("error")
+            line = _wire.LogLine.model_validate({"Type": 0, "Line": ""} | {k: v for k, v in (value.get("value") or {}).items() if v})
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise UnexpectedAnswerError(
+                f"{self._label} sent a log frame that is not what was agreed.", method="GET", url=self._url
+            ) from error
+        if problem:
+            raise LogStreamError(clean(str(problem)), method="GET", url=self._url)
+        if not line.line:
+            return None
+        return (_wire.STDERR if line.type == _wire.STDERR else _wire.STDOUT), line.line
+
+    def close(self) -> None:
+        """Close the stream at once, from any thread; no farewell is waited for, because servers don't answer it."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._connection.close_socket()
+            self._connection.recv_events_thread.join(1.0)
+
+
+def open_stream(
+    endpoint: Endpoint, job_id: str, *, namespace: str, follow: bool, execution_id: str, tail: bool, timeout: float = 10.0
+) -> LogStream:
+    """Open a job's log. Raises the ApiError family when the web socket can't be had."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect, unix_connect
+
+    facts = {"follow": "true" if follow else "", "execution_id": execution_id, "tail": "true" if tail else "", "namespace": namespace}
+    query = urlencode({key: value for key, value in facts.items() if value})
+    parts = urlsplit(endpoint.url.rstrip("/"))
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    path = f"{parts.path}{_wire.API_PREFIX}/orchestrator/jobs/{quote(job_id, safe='')}/logs"
+    url = urlunsplit((scheme, parts.netloc, path, query, ""))
+    settings: dict[str, Any] = {
+        "compression": None,
+        "additional_headers": authorization(endpoint),
+        "user_agent_header": "bacalhau-magic",
+        "open_timeout": timeout,
+        # The server's handler never reads, so its pongs would not come.
+        "ping_interval": None,
+        "close_timeout": 0.2,
+        "max_size": _MAX_FRAME,
+        "max_queue": 256,
+    }
+    try:
+        if endpoint.socket:
+            connection = unix_connect(endpoint.socket, url, **settings)
+        else:
+            if is_loopback(parts.hostname or ""):
+                settings["proxy"] = None
+            if scheme == "wss":
+                settings["ssl"] = tls_context(endpoint)
+            connection = connect(url, **settings)
+    except (WebSocketException, OSError, EOFError) as error:
+        raise of_library(error, endpoint.label, "GET", url) from error
+    return LogStream(connection, endpoint.label, url)

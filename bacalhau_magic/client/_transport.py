@@ -1,0 +1,362 @@
+"""Requests over HTTP: one budget an endpoint, retries of idempotent calls, errors in our own words.
+
+httpx is imported on first use. Everything that an endpoint answers is hostile: answers are bounded, texts are
+stripped of control characters, a credential never follows a redirect to another origin.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .. import _wire
+from ..errors import ApiError, ConfigError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError, UnreachableError
+from ._problems import clean, of_library
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .._stages import Endpoint
+
+MAX_ANSWER = 64_000_000
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PASSING = (429, 502, 503, 504)
+"""Statuses that a later try may not meet."""
+_TRIES = 4
+_FIRST_PAUSE = 0.1
+
+
+class Budget:
+    """So many requests a second, with bursts of a second's worth; those in a hurry go before background ones."""
+
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
+        self._tokens = max(1.0, per_second)
+        self._at = time.monotonic()
+        self._turn = itertools.count()
+        self._waiting: list[tuple[bool, int]] = []
+        self._changed = threading.Condition()
+
+    def take(self, *, background: bool = False) -> None:
+        """Wait for this request's turn."""
+        with self._changed:
+            ticket = (background, next(self._turn))
+            heapq.heappush(self._waiting, ticket)
+            try:
+                while self._waiting[0] != ticket or not self._refill():
+                    first = self._waiting[0] == ticket
+                    self._changed.wait((1.0 - self._tokens) / self.per_second if first else None)
+                self._tokens -= 1.0
+            finally:
+                self._waiting.remove(ticket)
+                heapq.heapify(self._waiting)
+                self._changed.notify_all()
+
+    def _refill(self) -> bool:
+        now = time.monotonic()
+        self._tokens = min(max(1.0, self.per_second), self._tokens + (now - self._at) * self.per_second)
+        self._at = now
+        return self._tokens >= 1.0 - 1e-6
+
+
+_budgets: dict[str, Budget] = {}
+_budgets_lock = threading.Lock()
+
+
+def budget(endpoint: Endpoint, per_second: float) -> Budget:
+    """The one budget of this endpoint in this process; the last rate that was asked for holds."""
+    with _budgets_lock:
+        found = _budgets.setdefault(endpoint.socket or endpoint.url.rstrip("/"), Budget(per_second))
+        found.per_second = per_second
+        return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine itself."""
+    bare = host.strip("[]").lower()
+    return bare in ("localhost", "::1", "0.0.0.0", "::") or bare.startswith("127.")
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """The context for an https endpoint: the system's authorities, or `ca_file`, or no check at all.
+
+    Raises ConfigError for a `ca_file` that can't be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=endpoint.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The CA file {endpoint.ca_file!r} can't be used: {error}.",
+            setting="BACALHAU_API_TLS_CACERT",
+            hint="Name a PEM file that holds the authority's certificate.",
+        ) from error
+    if not endpoint.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def authorization(endpoint: Endpoint) -> dict[str, str]:
+    """The Authorization header of an endpoint's credential, or nothing."""
+    import base64
+
+    credential = endpoint.credential
+    if credential.key:
+        return {"Authorization": f"Bearer {credential.key}"}
+    if credential.username:
+        pair = f"{credential.username}:{credential.password}".encode()
+        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return {}
+
+
+class Transport:
+    """The connections to one endpoint; thread-safe. `handler` stands in for the network in tests."""
+
+    def __init__(self, endpoint: Endpoint, per_second: float, *, handler: httpx.BaseTransport | None = None) -> None:
+        self.endpoint = endpoint
+        self.budget = budget(endpoint, per_second)
+        self._handler = handler
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+        self._anonymous: httpx.Client | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Transport({self.endpoint.label!r})"
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for http in (self._http, self._anonymous):
+                if http:
+                    http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | list[str]] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: bool = False,
+        timeout: float = 35.0,
+        background: bool = False,
+    ) -> Any:
+        """One call of the API: the answer's JSON, from `path` below /api/v1.
+
+        Raises the ApiError family; `unsure` is set where the call may have had its effect all the same.
+        """
+        pause = _FIRST_PAUSE
+        for attempt in itertools.count(1):
+            try:
+                return self._once(method, path, query, body, headers, timeout, background)
+            except ApiError as error:
+                passing = isinstance(error, UnreachableError) or error.status in _PASSING
+                if not (retry and passing and attempt < _TRIES):
+                    raise
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("unreachable")
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | list[str]] | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        timeout: float,
+        background: bool,
+    ) -> Any:
+        sent = {**(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        with self.stream(
+            method, _wire.API_PREFIX + path, query=query, body=body, headers=sent, timeout=timeout, background=background
+        ) as answer:
+            content = self._read(answer, method)
+            status = answer.status_code
+            url = str(answer.request.url)
+        if status == 200:
+            try:
+                return json.loads(content)
+            except (ValueError, RecursionError) as error:
+                raise UnexpectedAnswerError(
+                    f"{self.endpoint.label} answered with something that is not JSON.",
+                    method=method,
+                    url=url,
+                    status=status,
+                    unsure=True,
+                    hint="Check that the endpoint is a Bacalhau API and not a web page or a proxy.",
+                ) from error
+        raise answer_problem(self.endpoint.label, method, url, status, content)
+
+    def _read(self, answer: httpx.Response, method: str) -> bytes:
+        pieces, size = [], 0
+        for piece in answer.iter_bytes():
+            size += len(piece)
+            if size > MAX_ANSWER:
+                raise UnexpectedAnswerError(
+                    f"{self.endpoint.label} answered with more than {MAX_ANSWER // 1_000_000} MB.",
+                    method=method,
+                    url=str(answer.request.url),
+                    status=answer.status_code,
+                    unsure=True,
+                )
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, str | list[str]] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 35.0,
+        background: bool = False,
+        anonymous: bool = False,
+    ) -> Iterator[httpx.Response]:
+        """An answer whose body is read by the caller; `url` is a path of the endpoint, or a whole URL.
+
+        A GET follows redirects; to another origin it goes without the credential.
+        """
+        import httpx
+
+        try:
+            http = self._client(anonymous)
+            for _ in range(6):
+                self.budget.take(background=background)
+                request = http.build_request(method, url, params=query, content=body, headers=headers, timeout=_timeouts(timeout))
+                answer = http.send(request, stream=True)
+                try:
+                    if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
+                        yield answer
+                        return
+                    there = request.url.join(answer.headers["location"])
+                finally:
+                    answer.close()
+                same = (there.scheme, there.host, there.port) == (request.url.scheme, request.url.host, request.url.port)
+                if method != "GET" or there.scheme not in ("http", "https"):
+                    place = f"{there.scheme}://{there.netloc.decode()}"
+                    raise UnexpectedAnswerError(
+                        f"{self.endpoint.label} redirects to {clean(place)}; a {method} does not follow.",
+                        method=method,
+                        url=str(request.url),
+                        status=answer.status_code,
+                        hint=f"Set the endpoint to {clean(place)} if that is right.",
+                    )
+                if not same:
+                    http = self._client(anonymous=True)
+                url, query = str(there), None
+            raise UnexpectedAnswerError(f"{self.endpoint.label} redirects in a circle.", method=method, url=url)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
+            raise of_library(error, self.endpoint.label, method, url) from error
+
+    def _client(self, anonymous: bool) -> httpx.Client:
+        with self._lock:
+            if self._closed:
+                raise UnreachableError(f"The connection to {self.endpoint.label} was closed.")
+            if anonymous:
+                self._anonymous = self._anonymous or self._connect(anonymous=True)
+                return self._anonymous
+            self._http = self._http or self._connect(anonymous=False)
+            return self._http
+
+    def _connect(self, *, anonymous: bool) -> httpx.Client:
+        import httpx
+
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "bacalhau-magic"}
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=30.0)
+        if anonymous:
+            # Never over the socket, and with the system's authorities: this place is not the endpoint.
+            return httpx.Client(headers=headers, transport=self._handler, limits=limits)
+        url = self.endpoint.url.rstrip("/")
+        host = httpx.URL(url).host
+        # A plain URL needs no authorities, and reading them takes 20 ms.
+        verify: ssl.SSLContext | bool = tls_context(self.endpoint) if url.startswith("https:") else False
+        transport = self._handler
+        if transport is None and self.endpoint.socket:
+            transport = httpx.HTTPTransport(uds=self.endpoint.socket, limits=limits)
+        return httpx.Client(
+            base_url=url,
+            headers={**headers, **authorization(self.endpoint)},
+            transport=transport,
+            verify=verify,
+            limits=limits,
+            # A proxy of the environment has no business on this machine's own addresses.
+            trust_env=not self.endpoint.socket and not is_loopback(host),
+        )
+
+
+def _timeouts(seconds: float) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(seconds, connect=min(seconds, 10.0))
+
+
+def answer_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+    """The error that an answer of another status than 200 means, in the server's own words where it gave some."""
+    body = _envelope(content)
+    if body is None:
+        return _bare_problem(label, method, url, status, content)
+    reason = body.details.get("reason") if isinstance(body.details.get("reason"), str) else ""
+    message = clean(body.message) or f"status {status}"
+    hint = clean(body.hint)
+    facts: dict[str, Any] = {"method": method, "url": url, "status": status, "code": clean(body.code)}
+    if status in (401, 403):
+        said = clean(reason or "") or message
+        return UnauthorizedError(
+            f"{label} refuses the request: {said}.",
+            hint="Set BACALHAU_API_KEY, or BACALHAU_API_USERNAME and BACALHAU_API_PASSWORD, for this endpoint." if status == 401 else hint,
+            **facts,
+        )
+    if status == 404:
+        return NotFoundError(f"{label}: {message}.", hint=hint, **facts)
+    if reason:
+        message = f"{message} ({clean(reason)})"
+    return RejectedError(f"{label} refuses the request: {message.rstrip('.')}.", hint=hint, **facts)
+
+
+def _bare_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+    said = clean(content[:200].decode("utf-8", "replace")).strip()
+    facts: dict[str, Any] = {"method": method, "url": url, "status": status}
+    if status in (401, 403):
+        return UnauthorizedError(f"{label} refuses the request (status {status}).", hint="Check the credential for this endpoint.", **facts)
+    if status == 404:
+        return NotFoundError(f"{label} does not know {url}.", hint="Check that the endpoint is a Bacalhau API.", **facts)
+    if status == 413:
+        return RejectedError(f"{label} refuses the request: it is too large.", **facts)
+    return UnexpectedAnswerError(
+        f"{label} answered with status {status}" + (f": {said}" if said and not said.startswith("<") else "") + ".",
+        unsure=status >= 500 or status < 400,
+        hint="The endpoint or a proxy before it has a problem; try again later." if status >= 500 else "",
+        **facts,
+    )
+
+
+def _envelope(content: bytes) -> _wire.ErrorBody | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    if "Error" in value and "Message" not in value:
+        value = {"Message": str(value["Error"])}
+    if not isinstance(value.get("Message"), str):
+        return None
+    try:
+        return _wire.ErrorBody.model_validate(value)
+    except ValueError:
+        return _wire.ErrorBody(message=value["Message"])
