@@ -1,0 +1,347 @@
+"""Which target a cell goes to, why, and with which options: pure, from what was asked and what was found available.
+
+What was asked on the line or in the call and can't be kept is refused, naming the option, the place and the reason.
+What is configured or built in is cut or left out, and the card says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _marks
+from ._languages import Language
+from ._stages import Availability, Route, Target
+from ._wire import NodeState
+from .errors import BacalhauMagicError, ConfigError, OptionError
+from .options import JobOptions, size_text, spelling
+
+__all__ = ["NOT_ISOLATED", "choose", "fitted"]
+
+NOT_ISOLATED = "Not isolated, network open"
+"""How the notice begins that is said once a session."""
+
+_SET_UP = "Set BACALHAU_API_URL, or write %bacalhau config api_url=https://host:1234, to reach a cluster."
+_PATIENT_SECONDS = 300.0
+"""With `prefer = "local"`, a sandboxed cell with a longer time than this goes to the cluster."""
+
+
+def choose(
+    options: JobOptions, language: Language, available: Availability, *, strict: Collection[str] = (), remote_gpu: str = ""
+) -> Route:
+    """The route of a cell: the first of these rows that fits.
+
+    1 runtime=bacalhau, disabled → error; 2 it answers → Bacalhau; 3 it doesn't → local with fallback, else error;
+    4, 5 runtime=local → local or error; 6, 7 nothing configured → local or error; 8 only an untrusted project's
+    endpoint → error; 9 local preferred and able → local; 10 it answers → Bacalhau; 11 it doesn't → as 3.
+    `strict` names configured options that refuse instead of being cut; `remote_gpu` are the default GPUs of a job for
+    Bacalhau. Raises ConfigError or OptionError.
+    """
+
+    def local(why: str, *notices: str) -> Route:
+        target, fit = _local_fit(options, language, available, strict)
+        return Route(target, why, (*notices, *fit.notices), fit.options)
+
+    def remote(why: str) -> Route:
+        assert available.remote is not None
+        wanted = options if not remote_gpu or options.gpu is not None else options.over({"gpu": remote_gpu})
+        fit = fitted(available.remote, wanted, language, strict)
+        return Route(available.remote, why, fit.notices, fit.options)
+
+    def no_answer() -> Route:
+        problem = _remote_problem(available)
+        if options.fallback:
+            return local(f"{problem}, and fallback is on", f"Ran here instead: {problem}.")
+        raise ConfigError(f"The cell can't run on Bacalhau: {problem}.", setting="api_url", hint=_advice(available))
+
+    if options.runtime == "bacalhau":
+        if not available.enabled:
+            raise ConfigError(
+                "--runtime bacalhau: Bacalhau is switched off by BACALHAU_ENABLED=false.",
+                setting="enabled",
+                hint="Set BACALHAU_ENABLED=true, or leave --runtime out to run here.",
+            )
+        return remote("runtime bacalhau") if available.remote else no_answer()
+    if options.runtime == "local":
+        return local("runtime local")
+    none_configured = available.remote_endpoint is None and available.remote is None and not available.untrusted_url
+    if not available.enabled or none_configured:
+        try:
+            return local("no endpoint is configured" if available.enabled else "BACALHAU_ENABLED is false")
+        except BacalhauMagicError as error:
+            error.hint = " ".join(part for part in (error.hint, _SET_UP if available.enabled else "") if part)
+            raise
+    if available.remote_endpoint is None and available.remote is None:
+        raise ConfigError(
+            f"The project's pyproject.toml names the endpoint {available.untrusted_url}, which you have not trusted yet.",
+            setting="api_url",
+            origin="pyproject.toml",
+            hint="Write %bacalhau use --trust if you want your cells to go there, or use --runtime local.",
+        )
+    if available.prefer == "local" and not options.long and not (options.sandbox and options.run_seconds > _PATIENT_SECONDS):
+        try:
+            return local('prefer = "local"')
+        except (ConfigError, OptionError):
+            pass  # The local node can't do it: the next rows decide.
+    return remote("the configured endpoint answers") if available.remote else no_answer()
+
+
+def _remote_problem(available: Availability) -> str:
+    if available.remote_endpoint is not None:
+        return available.remote_problem.rstrip(".") or f"{available.remote_endpoint.url} does not answer"
+    if available.untrusted_url:
+        return f"the project's endpoint {available.untrusted_url} is not trusted yet"
+    return "no endpoint is configured"
+
+
+def _advice(available: Availability) -> str:
+    if available.remote_endpoint is not None:
+        return "Check the address and the network, or use --fallback or --runtime local."
+    if available.untrusted_url:
+        return "Write %bacalhau use --trust if you want your cells to go there."
+    return _SET_UP
+
+
+@dataclass
+class _Fit:
+    """The options while they are being fitted to a target: what could not be kept is changed or refused here."""
+
+    where: str
+    options: JobOptions
+    strict: frozenset[str]
+    notices: list[str] = field(default_factory=list)
+
+    def lacks(self, name: str, reason: str, hint: str = "", **instead: Any) -> None:
+        """Refuse the option `name` where it was asked for; else put `instead` in force and say so."""
+        if name in self.options.asked or name in self.strict:
+            raise OptionError(f"{spelling(name)} can't be kept on {self.where}: {reason}.", option=name.rstrip("_"), hint=hint)
+        values = {n: getattr(self.options, n) for n in JobOptions.model_fields} | instead
+        self.options = JobOptions.model_construct(_fields_set=set(self.options.model_fields_set), **values)
+
+    def say(self, sentence: str) -> None:
+        self.notices.append(sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The options in effect on a target, and what the card says about them."""
+
+    options: JobOptions
+    notices: tuple[str, ...]
+
+
+def fitted(target: Target, options: JobOptions, language: Language, strict: Collection[str] = ()) -> Fitted:
+    """The options as the target can keep them; raises OptionError for an asked one that it can't, ConfigError else."""
+    where = "the local node" if target.is_local else target.endpoint.label
+    fit = _Fit(where, options, frozenset(strict))
+    if target.is_local:
+        _fit_interpreter(fit, target, language)
+        _fit_isolation(fit, target)
+        _fit_constraints(fit, target.nodes)
+    else:
+        _fit_publisher(fit, target)
+    _fit_amounts(fit, target)
+    _fit_gpu(fit, target)
+    return Fitted(fit.options, tuple(fit.notices))
+
+
+def _local_fit(options: JobOptions, language: Language, available: Availability, strict: Collection[str]) -> tuple[Target, Fitted]:
+    if available.local is None:
+        problem = available.local_problem.rstrip(".") or "it can't be started"
+        raise ConfigError(f"The local node can't run the cell: {problem}.", hint="%bacalhau doctor says more.")
+    return available.local, fitted(available.local, options, language, strict)
+
+
+def _has_container(target: Target) -> bool:
+    return bool(target.container) and not target.container.startswith("none")
+
+
+def _fit_interpreter(fit: _Fit, target: Target, language: Language) -> None:
+    """A chosen image needs a container engine; without one the language's program must be on this machine."""
+    if fit.options.image is not None:
+        if not _has_container(target):
+            reason = target.container.partition(": ")[2] or "docker and podman were not found"
+            hint = "Install docker or podman, leave --image out, or use --runtime bacalhau."
+            fit.lacks("image", f"it has no container engine ({reason})", hint, image=None)
+        return
+    missing = target.languages.get(language.name, "")
+    if missing:
+        raise OptionError(f"{language.name} can't run on the local node: {missing.rstrip('.')}.", option="lang")
+
+
+def _in_container(fit: _Fit, target: Target) -> bool:
+    return fit.options.image is not None and _has_container(target)
+
+
+def _fit_isolation(fit: _Fit, target: Target) -> None:
+    """Files, network and the limits that only some executors keep."""
+    if _in_container(fit, target):
+        if fit.options.network == "http":
+            fit.lacks("network", "it has no gateway that filters by domain", "Use --network none or full.", network="none", domain=())
+        return
+    executor = target.executor or "process"
+    why = target.executor_why.rstrip(".") or f"its executor is {executor}"
+
+    def kept(limit: str) -> bool:
+        return target.limits.get(limit, _marks.LIMIT_NONE) != _marks.LIMIT_NONE
+
+    isolated = kept("files")
+    if fit.options.sandbox and not isolated:
+        hint = "Install bubblewrap (Linux), docker or podman, or use --runtime bacalhau."
+        fit.lacks("sandbox", f"cells are not isolated there ({why})", hint, sandbox=False)
+    if fit.options.network == "http":
+        hint = "Use --network none or full, or --runtime bacalhau."
+        fit.lacks("network", "it has no gateway that filters by domain", hint, network="none", domain=())
+        fit.say("The local node can't filter the network by domain; the configured network is left out.")
+    if fit.options.network == "none" and not kept("network"):
+        hint = "Leave --network out, use --network full, or use --runtime bacalhau."
+        fit.lacks("network", f"the executor {executor} can't close the network ({why})", hint, network="full")
+    if not isolated or not kept("network"):
+        fit.say(f"{NOT_ISOLATED}: {why}." if not isolated else f"Network open: {why}.")
+    for name, limit in (("cpu", "cpu"), ("memory", "memory"), ("disk", "disk")):
+        if not kept(limit) and getattr(fit.options, name) is not None:
+            unkept = {"disk": None} if name == "disk" else {}
+            fit.lacks(name, f"the executor {executor} can't limit it ({why})", "Leave it out, or use --runtime bacalhau.", **unkept)
+    if target.limits.get("cpu") == _marks.LIMIT_AFFINITY and "cpu" in fit.options.asked and fit.options.cpu % 1:
+        fit.say(f"--cpu {fit.options.cpu:g}: the local node gives whole CPUs, the fraction is not enforced.")
+
+
+def _fit_publisher(fit: _Fit, target: Target) -> None:
+    if fit.options.files is not None and target.nodes and not target.publishers:
+        fit.lacks("files", "no node there publishes files", "Return the content as a value instead.", files=None)
+
+
+def _capacity(node: NodeState) -> dict[str, float]:
+    """The most that one job can have on a node; a part that was not reported is left out."""
+    info = node.info.compute_node_info
+    amounts = {}
+    for name in ("cpu", "memory", "disk"):
+        known = [value for value in (getattr(info.max_job_requirements, name), getattr(info.max_capacity, name)) if value]
+        if known:
+            amounts[name] = min(known)
+    return amounts
+
+
+def _fit_amounts(fit: _Fit, target: Target) -> None:
+    """CPU, memory and disk above what the biggest node has: cut, or refused where asked for."""
+    capacities = [amounts for node in target.nodes if (amounts := _capacity(node))]
+    for name in ("cpu", "memory", "disk"):
+        wanted = getattr(fit.options, name)
+        most = max((amounts[name] for amounts in capacities if name in amounts), default=0)
+        if not most or wanted is None or wanted <= most:
+            continue
+        shown = f"{most:g}" if name == "cpu" else _round(int(most))
+        asked = f"{wanted:g}" if name == "cpu" else size_text(wanted)
+        owner = "this machine has" if target.is_local else "its biggest node has"
+        fit.lacks(name, f"{owner} {shown}, not {asked}", f"Ask for at most {shown}.", **{name: most if name == "cpu" else int(most)})
+        fit.say(f"{name} is cut from {asked} to {shown}, the most that {fit.where} has.")
+
+
+def _round(count: int) -> str:
+    """Bytes rounded down to what a person would type."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if count >= factor:
+            return f"{int(count * 10 / factor) / 10:g}{unit}"
+    return size_text(count)
+
+
+_VENDORS = {"nvidia": ("nvidia",), "amd": ("amd", "ati"), "intel": ("intel",)}
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _gpus(node: NodeState) -> list[tuple[str, str]]:
+    """A node's GPUs as (model, vendor); the models of its `GPU-0` labels where it reports no more."""
+    reported = [(gpu.name, gpu.vendor) for gpu in node.info.compute_node_info.max_capacity.gpus]
+    if reported:
+        return reported
+    return [(value, "") for key, value in node.info.labels.items() if re.fullmatch(r"GPU-\d+", key)]
+
+
+def _has_gpus(node: NodeState, count: int, model: str, vendor: str) -> bool:
+    gpus = _gpus(node)
+    if not model and not vendor:
+        return max(node.info.compute_node_info.max_capacity.gpu, len(gpus)) >= count
+    names = _VENDORS.get(vendor, ())
+    matching = [
+        name
+        for name, maker in gpus
+        if _plain(model) in _plain(name) and (not vendor or any(word in (maker or name).lower() for word in names))
+    ]
+    return len(matching) >= count
+
+
+def _fit_gpu(fit: _Fit, target: Target) -> None:
+    """The wanted GPUs must be on one node that was reported; which one is then chosen by its label, where it matters."""
+    options = fit.options
+    if not options.gpu_count or not target.nodes:
+        return
+    count, model, vendor = options.gpu_count, options.gpu_model, options.gpu_vendor or ""
+    able = [node for node in target.nodes if _has_gpus(node, count, model, vendor)]
+    if not able:
+        wanted = f"{count} × {' '.join(part for part in (vendor, model or 'GPU') if part)}"
+        name = "gpu" if "gpu" in options.asked or "gpu_vendor" not in options.asked else "gpu_vendor"
+        has = "this machine has" if target.is_local else "its nodes have"
+        fit.lacks(name, f"{wanted} on one node is wanted, and {has}: {_gpu_list(target.nodes)}", gpu=None, gpu_vendor=None)
+        fit.say(f"The configured GPU is left out: {fit.where} has no {wanted}.")
+        return
+    others = [node for node in target.nodes if node not in able and _has_gpus(node, count, "", "")]
+    if target.is_local or not others:
+        return
+    labels = tuple(dict.fromkeys(node.info.labels["GPU-0"] for node in able if "GPU-0" in node.info.labels))
+    if len(labels) and not any(node.info.labels.get("GPU-0") in labels for node in others):
+        fit.options = _with(fit.options, constraints=(*options.constraints, ("GPU-0", "in", labels)))
+    else:
+        name = "gpu_vendor" if vendor and not model else "gpu"
+        fit.lacks(name, "its nodes' labels don't tell these GPUs from others", "Choose a node with --constraints.", gpu_vendor=None)
+
+
+def _with(options: JobOptions, **values: Any) -> JobOptions:
+    everything = {name: getattr(options, name) for name in JobOptions.model_fields} | values
+    return JobOptions.model_construct(_fields_set=set(options.model_fields_set), **everything)
+
+
+def _gpu_list(nodes: Iterable[NodeState]) -> str:
+    parts = []
+    for node in nodes:
+        names = [name for name, _ in _gpus(node)]
+        count = node.info.compute_node_info.max_capacity.gpu
+        parts.append(f"{node.info.node_id[:10] or 'a node'} {', '.join(names) or (f'{count} GPUs' if count else 'none')}")
+    return "; ".join(parts)
+
+
+def _fit_constraints(fit: _Fit, nodes: tuple[NodeState, ...]) -> None:
+    """Constraints are looked at here for the local node only: on a cluster nodes come and go."""
+    if not nodes:
+        return
+    for constraint in fit.options.constraints:
+        if not any(_holds(constraint, node.info.labels) for node in nodes):
+            key, operator, values = constraint
+            text = f"{key} {operator} {','.join(values)}".strip()
+            fit.lacks("constraints", f"its labels don't meet {text}", "Use --runtime bacalhau.", constraints=())
+            fit.say(f"The configured constraint {text} is left out on the local node.")
+            return
+
+
+def _holds(constraint: tuple[str, str, tuple[str, ...]], labels: Any) -> bool:
+    key, operator, values = constraint
+    value = labels.get(key)
+    match operator:
+        case "exists":
+            return value is not None
+        case "!":
+            return value is None
+        case "!=" | "notin":
+            return value not in values
+        case "gt" | "lt":
+            try:
+                ours, theirs = int(value or ""), int(values[0])
+            except ValueError:
+                return False
+            return ours > theirs if operator == "gt" else ours < theirs
+        case _:
+            return value in values
