@@ -1,0 +1,69 @@
+"""What stays in the notebook when the job is over: the bundle, and the receipt beside it.
+
+The bundle's data is the same for the same outcome, so that a notebook's file changes only where its results do; ids,
+node, times and route are in the receipt, which is metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from .._stages import Snapshot
+
+__all__ = ["MIME_TYPE", "Outcome", "bundle", "outcome_of", "receipt"]
+
+Outcome = Literal["completed", "failed", "stopped", "submitted"]
+
+MIME_TYPE = "application/vnd.bacalhau.job+json"
+
+_LOOK: Mapping[Outcome, tuple[str, str, str]] = {
+    "completed": ("✓", "Completed", "var(--jp-success-color1, #1a7f4b)"),
+    "failed": ("✕", "Failed", "var(--jp-error-color1, #b3261e)"),
+    "stopped": ("■", "Stopped", "var(--jp-ui-font-color2, #5f6773)"),
+    "submitted": ("↗", "Submitted", "var(--jp-brand-color1, #1669c9)"),
+}
+_HTML = (
+    '<div style="border: 1px solid var(--jp-border-color2, #d9dde3); border-left: 3px solid {colour}; border-radius: 4px; padding: 4px 10px;'
+    ' font-size: 13px; line-height: 1.45">'
+    '<span aria-hidden="true" style="color: {colour}; font-weight: 700; padding-right: 8px">{icon}</span>'
+    '<span style="font-weight: 600">{title}</span>'
+    "</div>"
+)
+
+
+def bundle(outcome: Outcome) -> dict[str, Any]:
+    """The MIME data that a job leaves in a notebook: constant for an outcome."""
+    icon, title, colour = _LOOK[outcome]
+    return {
+        "text/plain": f"bacalhau: {outcome}",
+        "text/html": _HTML.format(icon=icon, title=title, colour=colour),
+        MIME_TYPE: {"version": 1, "outcome": outcome},
+    }
+
+
+def outcome_of(snapshot: Snapshot) -> Outcome:
+    """The outcome that a snapshot tells: "submitted" while the job is not over."""
+    match snapshot.phase:
+        case "completed" | "failed" | "stopped":
+            return snapshot.phase
+        case _:
+            return "submitted"
+
+
+def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "live", live: bool) -> dict[str, Any]:
+    """The bundle's metadata: job, node, start (UTC), seconds, route, notices; {} where no receipt is kept."""
+    if keep == "never" or (keep == "live" and not live):
+        return {}
+    facts = {
+        "version": 1,
+        "job": snapshot.job_id,
+        "name": snapshot.name,
+        "node": snapshot.node,
+        "started": datetime.fromtimestamp(snapshot.started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(snapshot.elapsed, 1) if snapshot.is_over else None,
+        "route": snapshot.route,
+        "notices": list(snapshot.notices),
+    }
+    return {"bacalhau": {key: value for key, value in facts.items() if value not in ("", None, [])}}

@@ -1,0 +1,197 @@
+"""Progress as text: one live status line on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TextIO
+
+from .._stages import Snapshot
+from ._sequences import Sequences, clean
+
+__all__ = ["TextView"]
+
+_ERASE = "\r\x1b[K"
+_RESET = "\x1b[0m"
+_COLOURS: Mapping[str, str] = {"run": "\x1b[34m", "warn": "\x1b[33m", "bad": "\x1b[31m", "ok": "\x1b[32m", "quiet": "\x1b[2m"}
+
+
+class _Stream:
+    """One of the job's two streams, written to one of ours."""
+
+    def __init__(self, target: TextIO, *, colours: bool) -> None:
+        self.target = target
+        self.is_terminal = target.isatty()
+        self.sequences = Sequences(colours=colours and self.is_terminal)
+        self.line = ""
+        """Without a terminal: the line so far, as it would look after its carriage returns."""
+
+    def write(self, text: str, *, last: bool = False) -> str:
+        """Write a piece; gives what was written, for the caller to see whether it ended a line."""
+        text = self.sequences.feed(text, last=last)
+        if not self.is_terminal:
+            *whole, rest = (self.line + text).replace("\r\n", "\n").replace("\b", "").split("\n")
+            text = "".join(f"{_overwritten(line)}\n" for line in whole)
+            self.line = _overwritten(rest, open_end=True)
+            if last and self.line:
+                text, self.line = text + _overwritten(self.line) + "\n", ""
+        elif self.sequences.coloured and (last or text.endswith("\n")):
+            text += _RESET
+            self.sequences.coloured = False
+        _write(self.target, text)
+        return text
+
+
+class TextView:
+    """Text on `out` (the job's stdout) and `err` (its stderr, and the status lines).
+
+    `logs` shows the job's log, without the streams that are named in `hidden`; `summary` ends with one line that
+    stands for the bundle.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        err: TextIO,
+        *,
+        logs: bool = True,
+        hidden: frozenset[str] = frozenset(),
+        summary: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.shows_log = logs
+        self._hidden = hidden
+        self._summary = summary
+        self._clock = clock
+        self._err = err
+        self._live = err.isatty()
+        self._colours = "NO_COLOR" not in os.environ
+        self._streams = {"stdout": _Stream(out, colours=self._colours), "stderr": _Stream(err, colours=self._colours)}
+        self._seen = 0
+        """Characters of the log that were shown."""
+        self._within_line = False
+        self._status = ""
+        self._said: tuple[str, ...] = ()
+        self._notices = 0
+        self._phase: tuple[str, str] = ("", "")
+
+    def open(self, snapshot: Snapshot) -> None:
+        self.draw(snapshot)
+
+    def draw(self, snapshot: Snapshot) -> None:
+        with suppress(Exception):
+            self._draw(snapshot)
+
+    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        with suppress(Exception):
+            self._erase()
+            self._log(snapshot, last=True)
+            if self._within_line:
+                self._line("")
+            self._news(snapshot)
+            if self._summary and data is not None:
+                self._line(self._sentence(snapshot))
+        return self._summary
+
+    def _draw(self, snapshot: Snapshot) -> None:
+        snapshot = replace(snapshot, now=max(snapshot.now, self._clock()))
+        self._log(snapshot)
+        self._news(snapshot)
+        if self._live:
+            self._show_status(snapshot)
+        elif (snapshot.phase, snapshot.node) != self._phase:
+            self._line(self._sentence(snapshot))
+        self._phase = (snapshot.phase, snapshot.node)
+
+    def _log(self, snapshot: Snapshot, *, last: bool = False) -> None:
+        start = snapshot.log_dropped
+        if self.shows_log and start > self._seen:
+            self._line(f"bacalhau: {start - self._seen} characters of the log came too fast to be shown here")
+        for stream, text in snapshot.log:
+            fresh = text[max(0, self._seen - start) :]
+            start += len(text)
+            if fresh and self.shows_log and stream not in self._hidden:
+                self._erase()
+                self._after(self._streams[stream].write(fresh))
+        self._seen = max(self._seen, start)
+        if last:
+            for target in self._streams.values():
+                self._after(target.write("", last=True))
+
+    def _after(self, text: str) -> None:
+        if text:
+            self._within_line = not text.removesuffix(_RESET).endswith("\n")
+
+    def _news(self, snapshot: Snapshot) -> None:
+        """Notices and problems, each as soon as it is known and once."""
+        for notice in snapshot.notices[self._notices :]:
+            self._line(f"bacalhau: {clean(notice, colours=False)}")
+        self._notices = len(snapshot.notices)
+        if snapshot.is_over:
+            return  # the error that is raised says it
+        said = (snapshot.problem, *snapshot.problem_lines, snapshot.hint) if snapshot.problem else ()
+        if said == self._said:
+            return
+        if said:
+            self._line(self._painted(f"bacalhau: {clean(snapshot.problem, colours=False)}", "warn"))
+            for line in snapshot.problem_lines:
+                self._line(f"  • {clean(line, colours=False)}")
+            if snapshot.hint:
+                self._line(f"  → {clean(snapshot.hint, colours=False)}")
+        self._said = said
+
+    def _sentence(self, snapshot: Snapshot) -> str:
+        """One line: "bacalhau: running on n-2e2b7e09 · 12 s of 5 min"."""
+        title = snapshot.title[:1].lower() + snapshot.title[1:]
+        link = " " if snapshot.place or snapshot.is_over else " · "
+        facts = clean(snapshot.facts, colours=False)
+        return f"{self._painted(f'bacalhau: {title}', snapshot.tone)}{link if facts else ''}{facts}"
+
+    def _painted(self, text: str, tone: str) -> str:
+        return f"{_COLOURS[tone]}{text}{_RESET}" if self._live and self._colours else text
+
+    def _show_status(self, snapshot: Snapshot) -> None:
+        """The live line; never inside a line that the job has not ended."""
+        if self._within_line or snapshot.is_over:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        status = self._sentence(snapshot)
+        while len(clean(status, colours=False)) > width and " · " in status:
+            status = status.rpartition(" · ")[0]
+        if status != self._status and len(clean(status, colours=False)) <= width:
+            _write(self._err, _ERASE + status)
+            self._status = status
+
+    def _erase(self) -> None:
+        if self._status:
+            _write(self._err, _ERASE)
+            self._status = ""
+
+    def _line(self, text: str) -> None:
+        """One line of our own; a line that the job has not ended is ended before."""
+        self._erase()
+        start = "\n" if self._within_line and text else ""
+        _write(self._err, f"{start}{text}\n")
+        self._within_line = False
+
+
+def _overwritten(line: str, *, open_end: bool = False) -> str:
+    """What a line shows after its carriage returns; with `open_end` a last one still waits for what comes."""
+    if open_end and line.endswith("\r"):
+        return line[:-1].rpartition("\r")[2] + "\r"
+    return line.rstrip("\r").rpartition("\r")[2]
+
+
+def _write(target: TextIO, text: str) -> None:
+    if not text:
+        return
+    try:
+        target.write(text)
+    except UnicodeEncodeError:
+        encoding = target.encoding or "ascii"
+        target.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    target.flush()

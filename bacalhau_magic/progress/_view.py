@@ -1,0 +1,77 @@
+"""What draws a job's progress: one protocol, and the choice among its forms."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TextIO
+
+from .._stages import Snapshot
+
+__all__ = ["NoView", "Place", "Progress", "View", "choose_view"]
+
+Progress = Literal["auto", "widget", "text", "none"]
+Place = Literal["notebook", "terminal", "batch"]
+"""Where the cell runs: a live front end, a terminal, or nobody looks (nbclient, papermill, CI)."""
+
+
+class View(Protocol):
+    """Draws snapshots. It is used by one thread, and never raises: a broken view must not cost a result."""
+
+    shows_log: bool
+    """Whether the job's log stays on the screen, so that it is not to be shown again at the end."""
+
+    def open(self, snapshot: Snapshot) -> None:
+        """Show the first snapshot."""
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show the next one; cheap when it tells nothing new, so it may be called on every tick."""
+
+    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:
+        """Show the last one, and leave the bundle in the view's place (None: leave nothing).
+
+        True when the bundle needs no output of its own any more.
+        """
+
+
+class NoView:
+    """Draws nothing."""
+
+    shows_log = False
+
+    def open(self, snapshot: Snapshot) -> None:
+        pass
+
+    def draw(self, snapshot: Snapshot) -> None:
+        pass
+
+    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+
+def choose_view(
+    kind: Progress,
+    place: Place,
+    *,
+    logs: bool = True,
+    hidden: frozenset[str] = frozenset(),
+    on_stop: Callable[[], None] | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+) -> View:
+    """The view for a place: a card in a notebook, text in a terminal, nothing in batch.
+
+    `logs` shows the job's log while it runs, without the streams named in `hidden`; `on_stop` is called when the card's Stop button is pressed, perhaps on
+    another thread. `out` and `err` are where text goes: the job's stdout, and its stderr with the status lines.
+    """
+    if kind == "none" or place == "batch":
+        return NoView()
+    if place == "notebook" and kind != "text":
+        from ._card import CardView  # 0.15 s of imports, which a terminal need not wait for
+
+        return CardView(logs=logs, on_stop=on_stop)
+    from ._text import TextView
+
+    out = out or sys.stdout
+    err = err or (out if place == "notebook" else sys.stderr)
+    return TextView(out, err, logs=logs, hidden=hidden, summary=place == "terminal")
