@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from ._wire import STOPPED, Execution, ExecutionState, HistoryItem, Job, NodeState
 
 CauseKind = Literal[
     "unplaceable",  # no node takes it; a line for each node in `lines`
@@ -34,3 +38,323 @@ class Cause:
     repeats: bool = False
     lines: tuple[str, ...] = ()
     node: str = ""
+
+
+STOP_PREFIX = "bacalhau-magic: "
+"""A stop's reason that begins so came from here; after it stands a cause's kind, or plain words."""
+
+_WAITING = ("unplaceable", "busy")
+_WEAK = ("stopped", "timeout", *_WAITING)
+"""Kinds that an execution's own cause beats."""
+
+
+def causes(
+    history: Sequence[HistoryItem], executions: Sequence[Execution] = (), job: Job | None = None, nodes: Sequence[NodeState] = ()
+) -> tuple[Cause, ...]:
+    """Every reason that the server's facts name, in the order in which they came, each once.
+
+    `job` brings limits and names into the sentences, `nodes` whether another node could take the job.
+    """
+    found: list[Cause] = []
+    failures = _failures(history, executions)
+    tried = {failure.node for failure in failures if failure.node}
+    said: set[str] = set()
+    for failure in failures:
+        if failure.execution not in said:
+            said.add(failure.execution)
+            found.append(_of_failure(failure, job, nodes, tried))
+    for item in history:
+        if item.type == "JobLevel":
+            found += _of_job(item.event.message, item.event.topic, item.event.details, job, nodes, bool(failures))
+    state = job.state if job and job.state else None
+    if state and state.message:
+        found += _of_job(state.message, "", {"Stopped": job is not None and job.phase_word == STOPPED}, job, nodes, bool(failures))
+    elif job and job.phase_word == STOPPED:
+        found += [_stopped("")]
+    if any(cause.kind == "stopped" and cause.sentence != _stopped("").sentence for cause in found):
+        found = [cause for cause in found if cause != _stopped("")]
+    return tuple({(cause.kind, cause.sentence, cause.lines): cause for cause in found}.values())
+
+
+def main(found: Sequence[Cause]) -> Cause | None:
+    """The reason to show first: what happened to an execution, then why no node took it, then the rest; the latest of its kind."""
+    ranks = [2 if cause.kind not in _WEAK else 1 if cause.kind in _WAITING else 0 for cause in found]
+    return found[len(ranks) - 1 - ranks[::-1].index(max(ranks))] if ranks else None
+
+
+def why_waiting(item: HistoryItem, job: Job | None = None, nodes: Sequence[NodeState] = ()) -> Cause | None:
+    """The reason that one event gives for a job's waiting, None where it gives none."""
+    if item.type != "JobLevel":
+        return None
+    found = [cause for cause in _of_job(item.event.message, item.event.topic, {}, job, nodes, False) if cause.kind in _WAITING]
+    return found[0] if found else None
+
+
+# An execution that failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    execution: str
+    node: str
+    message: str
+    topic: str
+    code: str
+    image: str
+    hint: str
+
+
+def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -> list[_Failure]:
+    places = {
+        item.execution_id: str(item.event.details["NodeID"]) for item in history if item.execution_id and item.event.details.get("NodeID")
+    }
+    places |= {execution.id: execution.node_id for execution in executions}
+    found = [
+        _failure(item.execution_id, places.get(item.execution_id, ""), item.event.message, item.event.topic, item.event.details)
+        for item in history
+        if item.execution_id and (str(item.event.details.get("IsError", "")).lower() == "true" or _ENDED.search(item.event.message))
+    ]
+    known = {failure.execution for failure in found}
+    return found + [
+        _failure(execution.id, execution.node_id, execution.compute_state.message, "", execution.compute_state.details)
+        for execution in executions
+        if execution.compute == ExecutionState.FAILED and execution.id not in known
+    ]
+
+
+_ENDED = re.compile(r"node has disappeared|due to node restart", re.IGNORECASE)
+
+
+def _failure(execution: str, node: str, message: str, topic: str, details: Mapping[str, object]) -> _Failure:
+    code, image, hint = (_line(str(details.get(key) or "")) for key in ("ErrorCode", "Image", "Hint"))
+    return _Failure(execution, node, _line(message), topic, code, image, hint)
+
+
+def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], tried: set[str]) -> Cause:
+    message, node = failure.message, failure.node
+    place = f" on {short(node)}" if node else ""
+    alone = not _others(nodes, tried)
+    if "memory limit exceeded" in message.lower() or "oomkilled" in message.lower():
+        return _memory(job, nodes, node, alone)
+    if timed := re.search(r"Execution timed out after (\S+)", message):
+        return Cause(
+            "execution-timeout",
+            f"The job ran longer than the {_span(timed[1])} that the server allows it.",
+            "Give it more time: --timeout 30m.",
+            repeats=True,
+            node=node,
+        )
+    if _ENDED.search(message):
+        kind: CauseKind = "restarted" if "restart" in message.lower() else "node-lost"
+        what = "was restarted while the job ran" if kind == "restarted" else "was lost while the job ran"
+        return Cause(kind, f"The node {short(node) or 'that ran it'} {what}.", "Run the cell again.", node=node)
+    if "executable file not found" in message or re.search(r"exec: .*no such file or directory|exec format error", message):
+        name = re.search(r'exec: "([^"]+)"', message)
+        what = f"The command {name[1]!r} is not in the image" if name else "The job's command is not in the image"
+        return Cause(
+            "command", f"{what}{_image(job)}.", "Choose an image that has it, with --image.", repeats=True, lines=(message,), node=node
+        )
+    if message.startswith("preparing arguments") or failure.topic == "Downloading Inputs":
+        return Cause(
+            "inputs",
+            f"The job's inputs can't be unpacked or read{place}.",
+            "Check the inputs' paths and URLs.",
+            repeats=True,
+            lines=(message,),
+            node=node,
+        )
+    if failure.topic == "Exec Scanning" or failure.image or "image not available" in message or "manifest unknown" in message:
+        image = failure.image or _image_of(job)
+        return Cause(
+            "image",
+            f"The image {image!r} can't be pulled{place}." if image else f"The image can't be pulled{place}.",
+            failure.hint
+            if failure.hint and failure.code != "Docker:SystemError"
+            else "Check the image's name and that the node can reach its registry.",
+            repeats=alone,
+            lines=tuple(line for line in (message, failure.hint) if line),
+            node=node,
+        )
+    return Cause("failed", f"The job failed{place}: {message.rstrip('.') or 'the server gave no reason'}.", failure.hint, node=node)
+
+
+def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool) -> Cause:
+    limit = amount(job.task.resources.memory) if job and job.task.resources else None
+    largest = max((int(state.info.compute_node_info.max_job_requirements.memory) for state in nodes), default=0)
+    if not limit:
+        return Cause(
+            "memory", "The job was killed because it used more memory than it asked for.", "Ask for more with --memory.", alone, node=node
+        )
+    more = min(4 * limit, largest) if largest > limit else 4 * limit
+    rest = f" The largest node here has {size(largest)}." if largest else ""
+    advice = "" if largest and largest <= limit else f"Ask for more: --memory {size(more).replace(' ', '')}."
+    return Cause("memory", f"The job was killed at its limit of {size(limit)} of memory.", (advice + rest).strip(), alone, node=node)
+
+
+def _others(nodes: Sequence[NodeState], tried: set[str]) -> bool:
+    """Whether a connected compute node is known that has not tried the job yet."""
+    return any(
+        state.info.compute_node_info.execution_engines and state.connection in ("CONNECTED", "") and state.info.node_id not in tried
+        for state in nodes
+    )
+
+
+# What the server says of the job as a whole
+
+
+def _of_job(
+    message: str, topic: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool
+) -> list[Cause]:
+    if "not enough nodes to run job" in message or "not matching nodes" in message:
+        return _unplaced(message, job, nodes)
+    if message.startswith("Job timed out"):
+        span = re.search(r"longer than (\S+)", message)
+        limit = f"the {_span(span[1])} that it had, waiting included" if span else "the time that it had"
+        return [Cause("timeout", f"The job took longer than {limit}.", "Give it more time: --timeout, or --queue-timeout.")]
+    if "requested to stop" in message or details.get("Stopped") is True:
+        reason = str(details.get("Reason") or "") if topic else message
+        return [_stopped(_line(reason))]
+    ignored = ("Job submitted", "Running", "Completed", "Job queued", "Job updated", "Job rerun requested")
+    if not failed and str(details.get("IsError", "")).lower() == "true" and not message.startswith(ignored):
+        return [Cause("failed", f"The job failed: {_line(message).rstrip('.')}.", _line(str(details.get("Hint") or "")))]
+    return []
+
+
+def _stopped(reason: str) -> Cause:
+    words = reason.removeprefix(STOP_PREFIX)
+    return Cause("stopped", f"The job was stopped: {words.rstrip('.')}." if words else "The job was stopped.")
+
+
+def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list[Cause]:
+    head, *bullets = message.split("\n")
+    reasons = [match for bullet in bullets if (match := re.match(r"\s*[•*-]?\s*Node (\S+?):\s*(.*)", bullet))]
+    reasons = [match for match in reasons if "already executed on this node" not in match[2]]
+    if bullets and not reasons:
+        return []
+    known = {short(state.info.node_id): state for state in nodes} | {state.info.node_id: state for state in nodes}
+    lines, later = [], []
+    for match in reasons:
+        sentence, can_later = _refusal(_line(match[2]), job, known.get(match[1]))
+        lines.append(f"{short(match[1])} {sentence}")
+        later.append(can_later)
+    asked = _asked(job)
+    asks = f": it asks for {asked}" if asked else ""
+    if not reasons:
+        count = re.search(r"available: (\d+)", head)
+        what = "No node is connected to the server." if count and count[1] == "0" else f"No node can take the job{asks}."
+        return [Cause("unplaceable", what, "Ask whoever runs the server.", lines=() if count else (_line(head),))]
+    if any(later):
+        return [Cause("busy", f"No node can take the job now{asks}.", "It starts by itself when a node is free.", lines=tuple(lines))]
+    gpu = bool(job and job.task.resources and (job.task.resources.gpu or "0") not in ("", "0"))
+    advice = "Without a GPU it may run: leave --gpu out." if gpu else "Ask for less, or see what there is: %bacalhau nodes."
+    return [Cause("unplaceable", f"No node can take the job{asks}.", advice, lines=tuple(lines))]
+
+
+def _refusal(reason: str, job: Job | None, state: NodeState | None) -> tuple[str, bool]:
+    """A node's refusal in our words, and whether the node may take the job later."""
+    if busy := re.match(r"node busy with available capacity \{([^}]*)\}", reason):
+        free = {key.strip(): text.strip() for key, _, text in (part.partition(":") for part in busy[1].split(","))}
+        return _short_of(free, job, state)
+    if match := re.match(r"does not support (\S+?),? only (.*)", reason):
+        return f"can't run {match[1].rstrip(',')} jobs, only {match[2]}", False
+    if match := re.search(r"more (\S+) \(([^)]*)\) than the maximum available \(([^)]*)\)", reason):
+        return f"offers at most {match[3]} of {match[1]}, and {match[2]} are asked for", False
+    if "required selectors" in reason:
+        return "does not have the labels that --constraints asks for", False
+    if reason.startswith("job rejected"):
+        return "refused the job", True
+    if "version is incompatible" in reason:
+        return "runs another version of Bacalhau", False
+    return f"says: {reason.rstrip('.')}", False
+
+
+def _short_of(free: Mapping[str, str], job: Job | None, state: NodeState | None) -> tuple[str, bool]:
+    resources = job.task.resources if job else None
+    most = state.info.compute_node_info.max_job_requirements if state else None
+    wanted_gpu = amount(resources.gpu) if resources and resources.gpu else 0
+    free_gpu = amount(free.get("GPU", "0")) or 0
+    if wanted_gpu and wanted_gpu > free_gpu:
+        if most is not None and most.gpu < wanted_gpu:
+            return ("has no GPU" if not most.gpu else f"has only {most.gpu} GPU"), False
+        if most is not None:
+            return f"has {most.gpu} GPU, {free_gpu:g} free", True
+        return "has no free GPU" if not free_gpu else f"has only {free_gpu:g} free GPU", True
+    wanted_cpu = amount(resources.cpu) if resources and resources.cpu else None
+    free_cpu = amount(free.get("CPU", ""))
+    if wanted_cpu and free_cpu is not None and wanted_cpu > free_cpu:
+        can = most is None or not most.cpu or most.cpu >= wanted_cpu
+        return (f"has {free_cpu:g} free CPU" if can else f"has only {most.cpu if most else 0:g} CPU"), can
+    wanted = amount(resources.memory) if resources and resources.memory else None
+    room = amount(free.get("Memory", "").replace(" ", ""))
+    if wanted and room is not None and wanted > room:
+        can = most is None or not most.memory or most.memory >= wanted
+        return (f"has {size(room)} of memory free" if can else f"has only {size(most.memory if most else 0)} of memory"), can
+    return "is busy", True
+
+
+def _asked(job: Job | None) -> str:
+    resources = job.task.resources if job else None
+    if resources is None:
+        return ""
+    parts = [f"{resources.gpu} GPU"] if resources.gpu and resources.gpu != "0" else []
+    if cpu := amount(resources.cpu):
+        parts.append(f"{cpu:g} CPU")
+    if memory := amount(resources.memory):
+        parts.append(f"{size(memory)} of memory")
+    return ", ".join(parts[:1] if parts and "GPU" in parts[0] else parts)
+
+
+# Words
+
+
+def short(node: str) -> str:
+    """A node's or job's id as people read it: its kind and eight digits."""
+    return node[:10] if re.fullmatch(r"[a-z]-[0-9a-f]{8}-.*", node) else node[:40]
+
+
+_UNITS = {"": 1, "m": 0.001, "k": 10**3, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def amount(text: str | None) -> float | None:
+    """An amount as Bacalhau writes it: "0.5", "500m" (of a CPU), "100mb", "2 GB"; None where it can't be read."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text or "")
+    if not match:
+        return None
+    unit = match[2].lower()
+    factor = 10.0**6 if unit == "mb" else _UNITS.get(unit.removesuffix("b"))
+    try:
+        return float(match[1]) * factor if factor is not None else None
+    except ValueError:
+        return None
+
+
+def size(count: float) -> str:
+    """Bytes in words, decimal units: 2000000000 → "2 GB"."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _span(text: str) -> str:
+    """A Go duration in words: "1m0s" → "1 min", "6s" → "6 s"."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text.rstrip("."))
+    words = [f"{float(number):g} {'min' if unit == 'm' else unit}" for number, unit in parts if float(number)]
+    return " ".join(words) or text.rstrip(".")
+
+
+def _image_of(job: Job | None) -> str:
+    image = (job.task.engine.params or {}).get("Image") if job else None
+    return _line(image) if isinstance(image, str) else ""
+
+
+def _image(job: Job | None) -> str:
+    image = _image_of(job)
+    return f" {image!r}" if image else ""
+
+
+def _line(text: str, limit: int = 1000) -> str:
+    """A server's text as one harmless line."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
