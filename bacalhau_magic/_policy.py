@@ -1,0 +1,85 @@
+"""The policy: an administrator's file of limits that nothing exceeds and of values that are locked; it can only tighten."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ._settingkeys import SETTINGS, read
+from ._sources import field_of, nearest, toml
+from .errors import ConfigError
+
+__all__ = ["SYSTEM_POLICY", "Policy", "read_policy"]
+
+SYSTEM_POLICY = Path("/etc/bacalhau-magic/policy.toml")
+
+_LIMITED = ("timeout", "queue_timeout", "cpu", "memory", "disk", "gpu", "max_result", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a policy fixes: `max` and `locked` are validated values by name, `message` is its author's own."""
+
+    max: Mapping[str, Any] = field(default_factory=dict)
+    locked: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+    origin: str = ""
+
+
+def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
+    """The system's policy and the one that BACALHAU_MAGIC_POLICY names, the stricter of each limit.
+
+    The system's locked values win. Raises ConfigError for a file that can't be read: a policy is never skipped.
+    """
+    policies = [_read(system)] if system.exists() else []
+    if named.strip():
+        policies.append(_read(Path(named.strip())))
+    most: dict[str, Any] = {}
+    locked: dict[str, Any] = {}
+    for policy in policies:
+        for name, value in policy.max.items():
+            most[name] = min(value, most.get(name, value))
+        locked = {**policy.locked, **locked}
+    return Policy(
+        most,
+        locked,
+        " ".join(policy.message for policy in policies if policy.message),
+        " and ".join(policy.origin for policy in policies),
+    )
+
+
+def _read(file: Path) -> Policy:
+    content = toml(file)
+    for key in content:
+        if key not in ("max", "locked", "message"):
+            raise ConfigError(f"{file}: {key} is not known.", origin=str(file), hint="A policy has max, locked and message.")
+    for key in ("max", "locked"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ConfigError(f"{file}: {key} must be a table.", origin=str(file))
+    most: dict[str, Any] = {}
+    for key, value in content.get("max", {}).items():
+        origin = f"{file} max.{key}"
+        name = _field(key, origin)
+        if name not in _LIMITED:
+            raise ConfigError(f"{origin}: there is no limit for {key}.", origin=origin, hint=f"Limits: {', '.join(_LIMITED)}.")
+        most[name] = (
+            operator.index(read("gpu_count" if name == "gpu" else name, value, origin)) if name == "gpu" else read(name, value, origin)
+        )
+    locked = {}
+    for key, value in content.get("locked", {}).items():
+        name = _field(key, f"{file} locked.{key}")
+        if name in SETTINGS and SETTINGS[name].secret:
+            raise ConfigError(f"{file} locked.{key}: a policy holds no secrets.", origin=str(file))
+        locked[name] = read(name, value, f"{file} locked.{key}")
+    return Policy(most, locked, str(content.get("message", "")).strip(), str(file))
+
+
+def _field(key: str, origin: str) -> str:
+    name = field_of(key, origin)
+    if name is None:
+        near = nearest(key)
+        raise ConfigError(f"{origin} is not known.", origin=origin, hint=f"Did you mean {near}?" if near else "")
+    return name

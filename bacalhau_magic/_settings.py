@@ -1,0 +1,363 @@
+"""Settings: layers of plain values with their origins, the strongest of each validated once.
+
+Strongest first: `%bacalhau config`, environment, the nearest pyproject.toml's `[tool.bacalhau-magic]`, the user's
+file, the Bacalhau CLI's configuration, built-in. A policy stands above them all and can only tighten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from . import _marks
+from . import _sources as sources
+from ._languages import Language, configured
+from ._policy import SYSTEM_POLICY, Policy, read_policy
+from ._settingkeys import SETTINGS, option_names, read, shown
+from ._sources import Layer
+from ._stages import Credential, Endpoint
+from ._trust import is_trusted, keep_credential, kept_credential, trust, user_folder, write_private
+from .errors import ConfigError, OptionError
+from .options import JobOptions, option_of, plain_name, spelling
+
+__all__ = ["SYSTEM_POLICY", "Policy", "Settings", "is_trusted", "keep_credential", "load", "save", "trust", "user_folder"]
+
+_PORT = 1234
+_TLS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is configured, validated; `origins` says in words where each value that is not built in came from.
+
+    `options` are defaults for a cell's options by field name. `untrusted_url` is a project's endpoint that is not
+    trusted yet, `project_file` the pyproject.toml in use. Times are seconds.
+    """
+
+    options: Mapping[str, Any]
+    endpoint: Endpoint | None = None
+    untrusted_url: str = ""
+    project_file: Path | None = None
+    local_key: bool = False
+    """The configured key is the embedded node's: cells go there."""
+    enabled: bool = True
+    path: str = "bacalhau"
+    transport: str = "http"
+    remote_gpu: str = ""
+    """Default GPUs of a job that goes to Bacalhau, "" for none."""
+    prefer: str = "auto"
+    poll_interval: float = 5.0
+    pull_timeout: float = 1800.0
+    receipt: str = "live"
+    strict: frozenset[str] = frozenset()
+    languages: Mapping[str, Language] = field(default_factory=lambda: configured({}))
+    policy: Policy = field(default_factory=Policy)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def show(self) -> list[tuple[str, str, str]]:
+        """(name, value, origin) of every setting and configurable option, secrets masked."""
+        names = [*SETTINGS, *option_names()]
+        return [(plain_name(name), self.texts.get(name, ""), self.origins.get(name, "built-in")) for name in names]
+
+    def apply(self, options: JobOptions) -> tuple[JobOptions, tuple[str, ...]]:
+        """A cell's options over the configured ones and under the policy, and what the card says of that.
+
+        Raises OptionError where the line asks for what the policy does not allow.
+        """
+        whole, notices = options.over(self.options), []
+        said = f" {self.policy.message}" if self.policy.message else ""
+        for name, value in self.policy.locked.items():
+            if name in whole.asked and getattr(whole, name) != value:
+                raise OptionError(
+                    f"{spelling(name)} is locked to {shown(name, value)} by the policy {self.policy.origin}.{said}", option=plain_name(name)
+                )
+        for name, most in self.policy.max.items():
+            whole, notice = self._limited(whole, name, most, said)
+            notices += [notice] if notice else []
+        return whole, tuple(notices)
+
+    def _limited(self, whole: JobOptions, name: str, most: Any, said: str) -> tuple[JobOptions, str]:
+        wanted = {"timeout": whole.run_seconds, "queue_timeout": whole.queue_seconds, "gpu": whole.gpu_count}.get(
+            name, getattr(whole, name)
+        )
+        if wanted is None or wanted <= most:
+            return whole, ""
+        asked_text, limit = shown(name, wanted), shown(name, most)
+        cause = next((n for n in (name, "long") if n in whole.asked and (n == name or name == "timeout")), "")
+        if cause:
+            raise OptionError(
+                f"{spelling(cause)}: {plain_name(name)} {asked_text} is above the policy's limit of {limit} ({self.policy.origin}).{said}",
+                option=plain_name(cause),
+                hint=f"Ask for {spelling(name)} {limit} or less.",
+            )
+        value = (str(most) if most else None) if name == "gpu" else most
+        # A cut time counts as asked for, because `long` and `bg` would otherwise put their own day in its place.
+        asked = {name} if name in ("timeout", "queue_timeout") else set()
+        return _with(
+            whole, {name: value}, asked
+        ), f"{plain_name(name)} is cut from {asked_text} to {limit} by the policy {self.policy.origin}.{said}"
+
+
+def _with(options: JobOptions, values: Mapping[str, Any], asked: set[str] | None = None) -> JobOptions:
+    everything = {name: getattr(options, name) for name in JobOptions.model_fields} | dict(values)
+    return JobOptions.model_construct(_fields_set=set(options.model_fields_set) | (asked or set()), **everything)
+
+
+def load(
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    overrides: Mapping[str, object] | None = None,
+    user: Path | None = None,
+    cli: Path | None = None,
+    system_policy: Path = SYSTEM_POLICY,
+) -> Settings:
+    """The settings in force for a notebook in `folder`.
+
+    `overrides` are `%bacalhau config`'s values; `user` is the folder of this user's own files (see `user_folder`),
+    `cli` the Bacalhau CLI's folder (BACALHAU_DIR or ~/.bacalhau). Raises ConfigError naming the source of a bad value.
+    """
+    user = user or user_folder()
+    cli = cli or Path(environment.get("BACALHAU_DIR") or Path.home() / ".bacalhau")
+    warnings: list[str] = []
+    policy = read_policy(environment.get("BACALHAU_MAGIC_POLICY", ""), system_policy)
+    locked = {name: (value, f"policy {policy.origin}") for name, value in policy.locked.items()}
+    layers = [
+        Layer("policy", locked),
+        sources.overrides(overrides or {}),
+        sources.environment(environment, warnings),
+        sources.project(folder, warnings),
+        sources.user(user / "config.toml", warnings),
+        sources.cli(cli, environment.get("BACALHAU_PROFILE", ""), warnings),
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in reversed(layers):
+        origins |= {name: origin for name, (_, origin) in layer.values.items()}
+    for name in origins:
+        raw = next(layer.values[name][0] for layer in layers if name in layer.values)
+        if name == "languages" and isinstance(raw, dict):
+            # Languages are added to by each layer; of one language the strongest table counts.
+            tables = [layer.values[name][0] for layer in reversed(layers) if name in layer.values]
+            raw = {lang: table for one in tables if isinstance(one, dict) for lang, table in one.items()}
+        values[name] = raw if layers[0].values.get(name) else read(name, raw, origins[name])
+    whole = {name: values.get(name, setting.default) for name, setting in SETTINGS.items()}
+    options = {name: value for name, value in values.items() if name not in SETTINGS}
+    _check_languages(options, whole["languages"], origins)
+    found = _find_endpoint(layers, user, warnings)
+    credential = _credential(layers, found, user) if found.url else Credential()
+    local_key = credential.key.startswith(_marks.LOCAL_KEY_PREFIX)
+    endpoint = None
+    if found.url and not local_key:
+        endpoint = Endpoint(
+            found.url,
+            credential=credential,
+            ca_file=str(found.tls(layers, "api_tls_cafile") or ""),
+            verify=not found.tls(layers, "api_tls_insecure"),
+            origin=found.origin,
+        )
+        if credential and endpoint.url.startswith("http://") and not _is_loopback(endpoint.url):
+            warnings.append(f"The credential for {endpoint.url} travels unencrypted: the address is not https.")
+    texts = {name: shown(name, value) for name, value in whole.items()}
+    texts |= {
+        name: shown(name, values.get(name, JobOptions.model_fields[name].get_default(call_default_factory=True))) for name in option_names()
+    }
+    if endpoint:
+        texts["api_url"], origins["api_url"] = endpoint.url, endpoint.origin
+    return Settings(
+        options=options,
+        endpoint=endpoint,
+        untrusted_url=found.untrusted,
+        project_file=layers[3].file,
+        local_key=local_key,
+        enabled=whole["enabled"],
+        path=whole["path"],
+        transport=whole["transport"],
+        remote_gpu=str(whole["gpu_count"]) if whole["gpu_enabled"] and whole["gpu_count"] else "",
+        prefer=whole["prefer"],
+        poll_interval=whole["poll_interval"],
+        pull_timeout=whole["pull_timeout"],
+        receipt=whole["receipt"],
+        strict=frozenset(whole["strict"]),
+        languages=whole["languages"],
+        policy=policy,
+        origins=origins,
+        warnings=tuple(warnings),
+        texts=texts,
+    )
+
+
+def _check_languages(options: Mapping[str, Any], languages: Mapping[str, Language], origins: Mapping[str, str]) -> None:
+    lang = options.get("lang")
+    if lang is not None and lang not in languages:
+        raise ConfigError(f"{origins['lang']}: there is no language {lang!r}.", setting="lang", hint=f"There are: {', '.join(languages)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The endpoint that the layers name: its URL, its layer's kind and words; a project's that is not trusted apart."""
+
+    url: str = ""
+    kind: str = ""
+    origin: str = ""
+    untrusted: str = ""
+
+    def tls(self, layers: Sequence[Layer], name: str) -> Any:
+        return _strongest([layer for layer in layers if layer.kind != "cli" or self.kind == "cli"], name)
+
+
+def _strongest(layers: Sequence[Layer], name: str) -> Any:
+    for layer in layers:
+        if name in layer.values:
+            return _value(layer, name)
+    return SETTINGS[name].default
+
+
+def _value(layer: Layer, name: str) -> Any:
+    if name not in layer.values:
+        return None
+    raw, origin = layer.values[name]
+    return read(name, raw, origin)
+
+
+def _find_endpoint(layers: Sequence[Layer], user: Path, warnings: list[str]) -> _Found:
+    """The strongest layer that names an address, all of whose parts are taken from that layer."""
+    untrusted = ""
+    for position, layer in enumerate(layers):
+        url, origin, kind = _address(layers, position, warnings)
+        if not url:
+            continue
+        file = next((layer.file for layer in layers if layer.kind == "project"), None)
+        if kind == "project" and file and not is_trusted(file, url, user=user):
+            untrusted = url
+            continue
+        if untrusted and untrusted != url:
+            warnings.append(f"The project's endpoint {untrusted} is not used: you have not trusted it (%bacalhau use --trust).")
+        return _Found(url, kind, origin)
+    return _Found(untrusted=untrusted)
+
+
+def _address(layers: Sequence[Layer], position: int, warnings: list[str]) -> tuple[str, str, str]:
+    """(URL, origin, kind of the layer that names the host), "" where a layer names no address."""
+    layer = layers[position]
+    url, host, port = (_value(layer, name) for name in ("api_url", "api_host", "api_port"))
+    secure = bool(_strongest([other for other in layers if other.kind != "cli" or layer.kind == "cli"], "api_tls_usetls"))
+    if url:
+        origin = layer.values["api_url"][1]
+        parts = urlsplit(url)
+        if host or port:
+            other = urlsplit(_built(host or parts.hostname or "", port or parts.port, secure))
+            if (other.hostname, other.port) != (parts.hostname, parts.port or (_TLS_PORT if parts.scheme == "https" else 80)):
+                named = " and ".join(layer.values[name][1] for name in ("api_host", "api_port") if name in layer.values)
+                warnings.append(f"{origin} ({url}) is used; {named} says otherwise.")
+        return url, origin, layer.kind
+    if host:
+        return _built(host, port, secure), layer.values["api_host"][1], layer.kind
+    if port:
+        # A port alone: with the host that a weaker layer names, else this machine's.
+        for weaker in layers[position + 1 :]:
+            if weaker.kind != "cli" and "api_host" in weaker.values:
+                return _built(_value(weaker, "api_host"), port, secure), layer.values["api_port"][1], weaker.kind
+        return _built("127.0.0.1", port, secure), layer.values["api_port"][1], layer.kind
+    return "", "", ""
+
+
+def _built(host: str, port: int | None, secure: bool) -> str:
+    """A URL of a host (which may be a URL itself) and a port; the address that servers listen on becomes this machine's."""
+    if "://" not in host:
+        bare = host.count(":") > 1 and not host.startswith("[")
+        host = f"{'https' if secure else 'http'}://{f'[{host}]' if bare else host}"
+    parts = urlsplit(read("api_url", host, "the endpoint's host"))
+    name = parts.hostname or ""
+    name = "127.0.0.1" if name in ("0.0.0.0", "::") else f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{name}:{parts.port or port or _PORT}{parts.path}"
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _credential(layers: Sequence[Layer], found: _Found, user: Path) -> Credential:
+    """The credential for the endpoint: a layer's own, else one kept for this URL, else the CLI's for this URL."""
+    for layer in layers:
+        key, name, password = (_value(layer, part) for part in ("api_key", "api_username", "api_password"))
+        if not (key or name or password):
+            continue
+        origin = next(layer.values[part][1] for part in ("api_key", "api_username", "api_password") if part in layer.values)
+        if key and (name or password):
+            raise ConfigError(
+                f"{origin}: a key and a user name are both set.", setting="api_key", origin=origin, hint="Set one of the two."
+            )
+        if not key and not (name and password):
+            lacking = "password" if name else "user name"
+            raise ConfigError(f"{origin}: the {lacking} is missing.", setting="api_username", origin=origin, hint="Both belong together.")
+        return Credential(key=key or "", username=name or "", password=password or "", origin=origin)
+    kept = kept_credential(found.url, user=user)
+    if kept:
+        return Credential(**kept, origin="%bacalhau login")
+    for layer in layers:
+        if found.url in layer.tokens:
+            return Credential(key=layer.tokens[found.url], origin="Bacalhau CLI")
+    return Credential()
+
+
+def save(key: str, value: str, where: Literal["project", "user"], *, folder: Path, user: Path | None = None) -> Path:
+    """Write one setting into the project's pyproject.toml or the user's config.toml, keeping the rest; returns the file.
+
+    Raises ConfigError for a name or value that can't be kept there.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    name = next(iter(sources.overrides({key: value}).values))
+    validated = read(name, value, key)
+    if name in SETTINGS and (SETTINGS[name].secret or name == "api_username"):
+        raise ConfigError(f"{key} is not written to a file.", setting=key, hint="%bacalhau login keeps a credential for its endpoint.")
+    if where == "project":
+        file = _project_to_write(folder)
+        sources.refuse_in_project(name, value, str(file))
+    else:
+        file = (user or user_folder()) / "config.toml"
+    try:
+        document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
+        table: Any = document
+        if where == "project":
+            for step in ("tool", sources.TABLE):
+                if step not in table:
+                    table.add(step, tomlkit.table(is_super_table=step == "tool"))
+                table = table[step]
+        table[_key_in(table, name)] = _plain_value(name, value, validated)
+        write_private(file, tomlkit.dumps(document), file.stat().st_mode & 0o777 if file.exists() else 0o600)
+    except (OSError, TOMLKitError) as error:
+        raise ConfigError(f"{file} can't be written: {error}.", setting=key, origin=str(file)) from None
+    return file
+
+
+def _key_in(table: Any, name: str) -> str:
+    """The key as the file already writes it, max-result or max_result."""
+    return next((str(key) for key in table if str(key).replace("-", "_") == name), plain_name(name))
+
+
+def _plain_value(name: str, given: str, validated: Any) -> Any:
+    """A value as a person would write it in TOML: true, 2, "10m", ["a", "b"]."""
+    if isinstance(validated, bool) or (isinstance(validated, int) and given.strip().isdecimal()):
+        return validated
+    option = option_of(name) if name in JobOptions.model_fields else None
+    if isinstance(validated, tuple) and all(isinstance(item, str) for item in validated) and (option is None or option.repeatable):
+        return [plain_name(item) for item in validated]
+    return dict(validated) if name in ("env", "labels") else given
+
+
+def _project_to_write(folder: Path) -> Path:
+    found = sources.project_file(folder)
+    if found:
+        return found
+    for place in (folder.absolute(), *folder.absolute().parents):
+        if (place / "pyproject.toml").is_file():
+            return place / "pyproject.toml"
+    raise ConfigError(f"There is no pyproject.toml in {folder} or above.", hint="Use --save user, or make a pyproject.toml first.")
