@@ -63,11 +63,27 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
     return PackedJob(job=job, body=body, request_id=request_id, nonce=nonce, route=route, body_hash=_body_hash(request), notices=notices)
 
 
-def shown(packed: PackedJob) -> dict[str, Any]:
+def repacked(old: _wire.Job, route: Route) -> PackedJob:
+    """The spec of a job that a server has, as a new job: another name and request, the same cell and inputs."""
+    request_id = str(uuid.uuid4())
+    name = re.sub(r"-[0-9a-f]{8}$", "", old.name)
+    job = old.model_copy(
+        update={
+            "name": f"{_slug(name)}-{request_id[:8]}",
+            "labels": {**old.labels, _marks.REQUEST_LABEL: request_id},
+            "meta": {},
+            **dict.fromkeys(("id", "state", "version", "revision", "create_time", "modify_time")),
+        }
+    )
+    body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
+    return PackedJob(job, body, request_id, old.task.meta.get(_marks.META_NONCE, ""), route)
+
+
+def shown(job: _wire.Job) -> dict[str, Any]:
     """The job's spec for people: as it is sent, the archives shortened to their size."""
-    spec = packed.job.wire()
-    for source in spec["Tasks"][0]["InputSources"]:
-        url = str((source["Source"]["Params"] or {}).get("URL", ""))
+    spec = job.wire()
+    for source in [source for task in spec["Tasks"] for source in task["InputSources"]]:
+        url = str((source["Source"].get("Params") or {}).get("URL", ""))
         if url.startswith("data:"):
             source["Source"]["Params"]["URL"] = f"{url.partition(',')[0]},… ({len(url):,} characters)"
     return spec

@@ -1,0 +1,381 @@
+"""The verbs of `%bacalhau`: one function each; they return values with rich reprs and know no IPython."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from . import _argspec, _marks, packing
+from ._job import RemoteJob
+from ._stages import JobRef, PackedJob, seconds
+from ._tables import Report, Table, Text
+from ._wire import COMPLETED, TERMINAL, Capacity, Job, NodeState
+from .errors import ApiError, BacalhauMagicError, OptionError
+from .progress import clean
+
+if TYPE_CHECKING:
+    from ._session import Session
+
+Verb = Callable[["Session", list[str]], Any]
+
+_LATER = ("doctor", "login", "use")
+
+
+def run(session: Session, line: str) -> Any:
+    """What `%bacalhau <line>` returns. Raises OptionError for a verb or an argument that is not known."""
+    try:
+        words = shlex.split(line)
+    except ValueError as problem:
+        raise OptionError(f"The line can't be read: {problem}.") from None
+    if not words:
+        return status(session, [])
+    verb = _VERBS.get(words[0])
+    if verb is not None:
+        return verb(session, words[1:])
+    if words[0] in _LATER:
+        raise OptionError(f"%bacalhau {words[0]} comes in a later version.", option=words[0])
+    raise OptionError(f"%bacalhau knows no {words[0]!r}.", option=words[0], hint=f"It knows: {', '.join(_VERBS)}.")
+
+
+# Status, jobs, nodes
+
+
+def status(session: Session, words: list[str]) -> Report:
+    """Where a cell would run now and why, the endpoint, the executor and its limits, and my running jobs."""
+    _none(words, "status")
+    settings = session.settings
+    facts: dict[str, str] = {}
+    notes = list(settings.warnings)
+    facts["runtime"], target = _runtime(session)
+    if settings.endpoint:
+        facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
+    else:
+        facts["endpoint"] = "none configured"
+    if target is not None:
+        facts["server version"] = target.version or "unknown"
+        facts["nodes"] = ", ".join(node.info.node_id[:10] for node in target.nodes) or "none reported"
+        if target.executor:
+            facts["executor"] = target.executor + (f" ({target.executor_why})" if target.executor_why else "")
+            facts["limits"] = ", ".join(f"{name}: {word}" for name, word in target.limits.items())
+            facts["container engine"] = target.container or "none"
+            facts["languages"] = ", ".join(f"{name} ({missing})" if missing else name for name, missing in target.languages.items())
+        used = next((node.info.labels[_marks.NODE_DISK_USED] for node in target.nodes if _marks.NODE_DISK_USED in node.info.labels), "")
+        if used:
+            facts["disk used"] = f"{_bytes(used)} (free it with python -m bacalhau_magic node prune)"
+    running = [job for job in session.started if not job.done()]
+    facts["my running jobs"] = ", ".join(f"{job.name} ({job.state})" for job in running) or "none"
+    return Report("bacalhau", facts, tuple(notes))
+
+
+def _runtime(session: Session) -> tuple[str, Any]:
+    """The runtime of a plain cell with its reason, and its target; the problem's sentence where there is none."""
+    from . import _routing
+
+    try:
+        request = session.request("0", _argspec.parse(""))
+        route = _routing.choose(request.options, request.language, session.availability(request))
+    except BacalhauMagicError as problem:
+        return f"none: {problem.message}", None
+    return f"{route.target.name}, because {route.why}", route.target
+
+
+def jobs(session: Session, words: list[str]) -> Table:
+    """This notebook's jobs, newest first; `--mine` those sent from this machine, `--all` those of the endpoint."""
+    flags = _flags(words, "jobs", {"--mine", "--all"})
+    if "--all" in flags:
+        return _server_jobs(session)
+    session.reconcile()
+    rows = session.ledger.rows(None if "--mine" in flags else session.surroundings.notebook())
+    table = tuple((row.job_id[:10], row.name, row.language, session.state_of(row), _ago(row.created), "local" if row.socket else row.url) for row in rows)
+    note = (session.ledger.problem,) if session.ledger.problem else ()
+    return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
+
+
+def _server_jobs(session: Session) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    notes: list[str] = []
+    for endpoint in session.endpoints():
+        try:
+            found = session.client(endpoint).jobs(limit=200)
+        except ApiError as problem:
+            notes.append(problem.message)
+            continue
+        rows += [_server_row(job, endpoint.label) for job in found]
+    return Table(("job", "name", "language", "state", "sent", "endpoint"), tuple(rows), "No jobs.", tuple(notes))
+
+
+def _server_row(job: Job, place: str) -> tuple[Any, ...]:
+    language = job.task.meta.get(_marks.META_LANGUAGE, "")
+    return (job.id or "")[:10], clean(job.name), clean(language), job.phase_word, _ago((job.create_time or 0) / 1e9), place
+
+
+def nodes(session: Session, words: list[str]) -> Table:
+    """The nodes that could take jobs, with their capacity; `--gpu` only those with GPUs."""
+    flags = _flags(words, "nodes", {"--gpu"})
+    target = _runtime(session)[1]
+    if target is None:
+        target = session.local_target()
+    found = [node for node in target.nodes if node.info.compute_node_info.execution_engines]
+    if "--gpu" in flags:
+        found = [node for node in found if node.info.compute_node_info.max_capacity.gpu]
+    headings = ("node", "state", "CPUs", "memory", "disk", "GPUs", "running", "waiting", "takes")
+    empty = "No node has a GPU." if "--gpu" in flags else "No nodes."
+    return Table(headings, tuple(_node_row(node) for node in found), empty)
+
+
+def _node_row(node: NodeState) -> tuple[Any, ...]:
+    info = node.info.compute_node_info
+    most, free = info.max_capacity, info.available_capacity
+    return (
+        node.info.node_id[:10],
+        node.connection.lower(),
+        f"{free.cpu:g} of {most.cpu:g}",
+        f"{_bytes(free.memory)} of {_bytes(most.memory)}",
+        _bytes(most.disk),
+        _gpus(most),
+        info.running_executions,
+        info.enqueued_executions,
+        ", ".join(info.execution_engines),
+    )
+
+
+def _gpus(capacity: Capacity) -> str:
+    return ", ".join(clean(gpu.name) for gpu in capacity.gpus) or (str(capacity.gpu) if capacity.gpu else "none")
+
+
+# One job
+
+
+def show(session: Session, words: list[str]) -> Report:
+    """One job in plain words: its state, why it waits or failed, what to do, and its executions."""
+    ref = _job(session, words, "show")
+    client = session.client(ref.endpoint)
+    job = client.job(ref.job_id, ref.namespace)
+    executions = client.executions(ref.job_id, ref.namespace)
+    history = client.history(ref.job_id, ref.namespace)[0]
+    facts = {
+        "job": ref.job_id,
+        "name": clean(job.name),
+        "state": job.phase_word.lower(),
+        "language": clean(job.task.meta.get(_marks.META_LANGUAGE, "")),
+        "endpoint": ref.endpoint.label,
+        "sent": _ago((job.create_time or 0) / 1e9),
+        "node": ", ".join(dict.fromkeys(execution.node_id[:10] for execution in executions)) or "none yet",
+        "tried": f"{len(executions)} times" if len(executions) != 1 else "once",
+    }
+    done = [execution.run_output for execution in executions if execution.run_output and execution.compute.name == "COMPLETED"]
+    if done:
+        facts["exit code"] = str(done[-1].exit_code)
+    notes = [text for cause in session.causes(job, executions, history, ref) for text in (cause.sentence, *cause.lines, cause.advice) if text]
+    if job.phase_word == COMPLETED and not notes:
+        notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
+    return Report(f"job {ref.short_id}", facts, tuple(notes))
+
+
+def logs(session: Session, words: list[str]) -> Text:
+    """The log of a job until now, both streams, without the packets that carry its result."""
+    ref = _job(session, words, "logs")
+    return Text("".join(text for _, text in session.log(ref)) or "(nothing was printed yet)")
+
+
+def wait(session: Session, words: list[str]) -> Any:
+    """Wait for a job and bind its names; `--all` waits for all that were sent in the background."""
+    if words == ["--all"]:
+        waiting = [job for job in session.started if not job.done()]
+        for job in waiting:
+            _finish(session, job)
+        return Table(("job", "name", "state"), tuple((job.ref.short_id, job.name, job.state) for job in waiting), "No jobs are running.")
+    job = session.attach(_one(words, "wait"))
+    return _finish(session, job)
+
+
+def _finish(session: Session, job: RemoteJob) -> Any:
+    view = session.view(job)
+    try:
+        result = job.wait(view, stop_on_interrupt=False)
+    finally:
+        view.close(job.snapshot, None, {})
+    value = job.given(result)
+    job.bind()
+    return None if job.request.options.outputs else value
+
+
+def stop(session: Session, words: list[str]) -> Text:
+    """Stop a job on its node."""
+    ref = _job(session, words, "stop")
+    mine = session.jobs.get(ref.job_id)
+    client = session.client(ref.endpoint)
+    if client.job(ref.job_id, ref.namespace).phase_word in TERMINAL:
+        return Text(f"The job {ref.short_id} is over already.")
+    if mine is not None:
+        mine.cancel()
+    client.stop(ref.job_id, "stopped from the notebook", ref.namespace)
+    return Text(f"The job {ref.short_id} is stopped.")
+
+
+def rerun(session: Session, words: list[str]) -> RemoteJob:
+    """Send a job's spec again, as a new job in the background."""
+    return session.resubmit(_job(session, words, "rerun"))
+
+
+def get(session: Session, words: list[str]) -> Any:
+    """A finished job's value or names, without binding them; `get JOB DIR` fetches its files into DIR."""
+    if len(words) == 2:
+        return session.fetch_files(session.find(words[0]), session.folder / Path(words[1]).expanduser())
+    return session.attach(_one(words, "get")).result()
+
+
+def attach(session: Session, words: list[str]) -> Any:
+    """Watch a job that was sent before and bind its names, or those of `-o`; nothing is sent again."""
+    names: tuple[str, ...] | None = None
+    rest = list(words)
+    for flag in ("-o", "--output", "--outputs"):
+        if flag in rest:
+            place = rest.index(flag)
+            names = _argspec.parse(shlex.join(rest[place : place + 2])).outputs
+            del rest[place : place + 2]
+    job = session.attach(_one(rest or ["last"], "attach"), outputs=names)
+    view = session.view(job)
+    try:
+        result = job.wait(view, stop_on_interrupt=False)
+    finally:
+        view.close(job.snapshot, None, {})
+    value = job.given(result)
+    job.bind(force=names is not None)
+    return None if job.request.options.outputs else value
+
+
+def spec(session: Session, words: list[str]) -> Text:
+    """The spec of a job as its server has it, as YAML, the archives shortened."""
+    ref = _job(session, words, "spec")
+    job = session.client(ref.endpoint).job(ref.job_id, ref.namespace)
+    return Text(_yaml(packing.shown(job)))
+
+
+def spec_of(packed: PackedJob, file: str | None, folder: Path) -> Text:
+    """The spec of a job that is not sent: shown, or written whole to `file` (YAML, or JSON by its suffix)."""
+    if file is None:
+        return Text(_yaml(packing.shown(packed.job)))
+    place = folder / Path(file).expanduser()
+    whole = packed.job.wire()
+    text = json.dumps(whole, indent=2) + "\n" if place.suffix == ".json" else _yaml(whole)
+    try:
+        place.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise OptionError(f"--save: {file} can't be written ({problem.strerror}).", option="save") from None
+    return Text(f"The job's spec is in {file}; nothing was sent. Send it with: bacalhau job run {file}")
+
+
+# Configuration and help
+
+
+def config(session: Session, words: list[str]) -> Any:
+    """Show the settings (`--show-origin`: and where each came from), set `key=value` for this session, or `--save` it."""
+    words, where = _saved(words)
+    flags = {word for word in words if word.startswith("--")}
+    values = dict(_assignment(word) for word in words if not word.startswith("--"))
+    unknown = flags - {"--show-origin"}
+    if unknown:
+        raise OptionError(f"%bacalhau config knows no {min(unknown)}.", hint="It knows --show-origin and --save project|user.")
+    if values:
+        session.configure(values)
+        if where:
+            session.save(values, where)
+        return Text("\n".join(f"{name} = {value}" + (f" (saved for the {where})" if where else "") for name, value in values.items()))
+    rows = session.settings.show()
+    if "--show-origin" in flags:
+        return Table(("setting", "value", "origin"), tuple(rows), notes=session.settings.warnings)
+    return Table(("setting", "value"), tuple((name, value) for name, value, _ in rows), notes=session.settings.warnings)
+
+
+def _saved(words: list[str]) -> tuple[list[str], str]:
+    if "--save" not in words:
+        return words, ""
+    place = words.index("--save")
+    where = words[place + 1] if place + 1 < len(words) else ""
+    if where not in ("project", "user"):
+        raise OptionError("--save needs project or user.", option="--save", hint="For example %bacalhau config timeout=10m --save user.")
+    return words[:place] + words[place + 2 :], where
+
+
+def _assignment(word: str) -> tuple[str, str]:
+    name, sep, value = word.partition("=")
+    if not sep or not name:
+        raise OptionError(f"%bacalhau config takes key=value, not {word!r}.", hint="For example %bacalhau config timeout=10m.")
+    return name, value
+
+
+def help_(session: Session, words: list[str]) -> Text:
+    """The verbs and the cell's options; `help TOPIC` one group or option."""
+    del session
+    if words and words[0] in _VERBS:
+        return Text(f"%bacalhau {words[0]}: {_VERBS[words[0]].__doc__}")
+    if words:
+        return Text(_argspec.help_text(words[0]))
+    verbs = "\n".join(f"  {name:<8} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in _VERBS.items())
+    return Text(f"%bacalhau [verb]\n  (none)   {(status.__doc__ or '').splitlines()[0]}\n{verbs}\n\n{_argspec.help_text()}")
+
+
+_VERBS: Mapping[str, Verb] = {
+    "jobs": jobs,
+    "nodes": nodes,
+    "show": show,
+    "logs": logs,
+    "wait": wait,
+    "stop": stop,
+    "rerun": rerun,
+    "get": get,
+    "spec": spec,
+    "attach": attach,
+    "config": config,
+    "help": help_,
+}
+
+
+# Words and numbers
+
+
+def _none(words: list[str], verb: str) -> None:
+    if words:
+        raise OptionError(f"%bacalhau {verb} takes nothing more, not {words[0]!r}.", option=verb)
+
+
+def _one(words: list[str], verb: str) -> str:
+    if len(words) > 1:
+        raise OptionError(f"%bacalhau {verb} takes one job, not {' '.join(words)!r}.", option=verb)
+    return words[0] if words else "last"
+
+
+def _job(session: Session, words: list[str], verb: str) -> JobRef:
+    return session.find(_one(words, verb))
+
+
+def _flags(words: list[str], verb: str, known: set[str]) -> set[str]:
+    for word in words:
+        if word not in known:
+            raise OptionError(f"%bacalhau {verb} knows no {word!r}.", option=verb, hint=f"It knows {', '.join(sorted(known))}.")
+    return set(words)
+
+
+def _ago(created: float) -> str:
+    return f"{seconds(max(0.0, time.time() - created))} ago" if created else ""
+
+
+def _bytes(count: int | str) -> str:
+    amount = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+def _yaml(value: object) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+

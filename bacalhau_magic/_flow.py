@@ -1,0 +1,135 @@
+"""The one data path from a request to a result: choose, pack, submit, watch, collect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import _marks
+from ._results import collect
+from ._routing import choose
+from ._stages import (
+    Availability,
+    CellRequest,
+    Ended,
+    Endpoint,
+    Finished,
+    JobEvent,
+    JobRef,
+    JobResult,
+    Noticed,
+    Packed,
+    PackedJob,
+    Route,
+    Submitted,
+)
+from ._submit import submit
+from ._watch import StopRequest, watch
+from ._wire import Job
+from .errors import JobStoppedError
+from .packing import pack, repacked
+
+if TYPE_CHECKING:
+    from ._ledger import Ledger
+    from ._settings import Settings
+    from .client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a flow needs of its process: settings, probing, clients and the ledger."""
+
+    settings: Settings
+    availability: Callable[[CellRequest], Availability]
+    client: Callable[[Endpoint], Client]
+    ledger: Ledger
+
+
+Emit = Callable[[JobEvent], None]
+
+
+def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]:
+    """Choose a place for a request and pack it; nothing is sent.
+
+    Returns the request with the options that hold there, and the packed job. Raises ConfigError, OptionError,
+    PackingError.
+    """
+    settings = means.settings
+    found = means.availability(request)
+    route = choose(request.options, request.language, found, strict=settings.strict, remote_gpu=settings.remote_gpu)
+    effective = replace(request, options=route.options)
+    return effective, pack(effective, route, pull_timeout=settings.pull_timeout)
+
+
+def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
+    """Take a request through the whole path; raises before sending, and reports all that comes later in the result."""
+    for notice in request.notices:
+        emit(Noticed(notice))
+    request, packed = prepare(request, means)
+    emit(Packed(len(packed.body)))
+    if stop.requested:
+        raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason)
+    client = means.client(packed.route.target.endpoint)
+    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell)
+    emit(Submitted(ref, packed.route))
+    for notice in packed.notices:
+        emit(Noticed(notice))
+    return follow(ref, packed.nonce, request, means, emit, stop)
+
+
+def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
+    """Send the spec of a job that its server has, as a new job, and follow that."""
+    packed = repacked(old, route)
+    emit(Packed(len(packed.body)))
+    ref = submit(means.client(route.target.endpoint), packed, means.ledger, notebook=request.notebook, cell=request.cell)
+    emit(Submitted(ref, route))
+    return follow(ref, packed.nonce, request, means, emit, stop)
+
+
+def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
+    """Watch a job that was sent, to its end, and collect its result."""
+    options = request.options
+    ended: Ended | None = None
+    for event in watch(
+        means.client(ref.endpoint),
+        ref,
+        nonce=nonce,
+        max_result=options.max_result,
+        poll_interval=means.settings.poll_interval,
+        stop=stop,
+        background=options.bg,
+        ledger=means.ledger,
+    ):
+        emit(event)
+        if isinstance(event, Ended):
+            ended = event
+    assert ended is not None, "a watch ends with Ended"
+    result = collect(ref, ended, language=request.language, options=options)
+    means.ledger.finished(ref.job_id, ended.record.state)
+    emit(_finished(result))
+    return result
+
+
+def _finished(result: JobResult) -> Finished:
+    if result.error is None:
+        return Finished("completed", "Completed.")
+    phase: Finished = Finished(
+        "stopped" if isinstance(result.error, JobStoppedError) else "failed",
+        str(getattr(result.error, "message", "") or result.error),
+        str(getattr(result.error, "hint", "")),
+    )
+    return phase
+
+
+def marks_of(meta: dict[str, str]) -> tuple[str, str, tuple[str, ...], str, int]:
+    """What a job's Task.Meta says of its cell: nonce, language, wanted names, `--as`, the biggest result in bytes."""
+    names = tuple(name for name in meta.get(_marks.META_OUTPUTS, "").split(",") if name)
+    size = meta.get(_marks.META_MAX_RESULT, "")
+    return (
+        meta.get(_marks.META_NONCE, ""),
+        meta.get(_marks.META_LANGUAGE, "python"),
+        names,
+        meta.get(_marks.META_AS, "auto"),
+        int(size) if size.isdigit() else 64_000_000,
+    )

@@ -1,0 +1,379 @@
+"""RemoteJob: a flow on a thread of its own, and the ways to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, MutableMapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Any
+
+from . import _namespace
+from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Snapshot, Submitted
+from ._watch import StopRequest
+from .errors import JobInterruptedError, JobTimedOutError, ResultError
+from .progress import View
+
+_TICK = 0.1
+_DRAW_AFTER = 100_000
+"""Characters of log after which a view draws within one tick, so that a flood is shown whole."""
+
+Flow = Callable[[Callable[[JobEvent], None], StopRequest], JobResult]
+
+
+class RemoteJob:
+    """A job that was sent, or is being sent, from here; its flow runs on a daemon thread.
+
+    `await job` and `job.result()` return what the cell returns, and raise what it raises; `job.bind()` puts the
+    wanted names into the namespace. Nothing here prints.
+    """
+
+    def __init__(self, flow: Flow, request: CellRequest, namespace: MutableMapping[str, Any]) -> None:
+        self.request = request
+        self._namespace = namespace
+        self._future: Future[JobResult] = Future()
+        self._sent = threading.Event()
+        self._stop = StopRequest()
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[JobEvent | None], None]] = []
+        self._events: list[JobEvent] = []
+        self._log: list[tuple[str, str]] = []
+        self._ref: JobRef | None = None
+        self._route: Route | None = None
+        options = request.options
+        self._snapshot = Snapshot(
+            started=time.time(), now=time.time(), name=options.name or "", language=request.language.name, limit=options.run_seconds
+        )
+        self._thread = threading.Thread(target=self._run, args=(flow,), name="bacalhau-job", daemon=True)
+
+    def start(self) -> RemoteJob:
+        """Begin the flow; returns this job."""
+        self._thread.start()
+        return self
+
+    def _run(self, flow: Flow) -> None:
+        try:
+            result = flow(self._emit, self._stop)
+        except BaseException as problem:  # noqa: BLE001 - the thread's outcome, whatever it is, belongs to who waits
+            self._future.set_exception(problem)
+        else:
+            self._future.set_result(result)
+        self._sent.set()
+        with self._lock:
+            self._tell(None)
+
+    def _emit(self, event: JobEvent) -> None:
+        with self._lock:
+            self._snapshot = self._snapshot.after(event, time.time())
+            if isinstance(event, Printed):
+                self._log.append((event.stream, event.text))
+            else:
+                self._events.append(event)
+            if isinstance(event, Submitted):
+                self._ref, self._route = event.ref, event.route
+                self._sent.set()
+            self._tell(event)
+
+    def _tell(self, event: JobEvent | None) -> None:
+        """Hand on an event; under the lock, so that who begins to listen misses none and gets none twice."""
+        for listener in self._listeners:
+            listener(event)
+
+    def _listen(self, listener: Callable[[JobEvent | None], None]) -> Snapshot:
+        """From now on hand every event to `listener`, and None at the end; returns the snapshot until now."""
+        with self._lock:
+            self._listeners.append(listener)
+            snapshot = self._snapshot
+        if self._future.done():
+            listener(None)
+        return snapshot
+
+    def _forget(self, listener: Callable[[JobEvent | None], None]) -> None:
+        with self._lock:
+            self._listeners.remove(listener)
+
+    # Facts
+
+    @property
+    def id(self) -> str:
+        """The job's id; waits until it was sent, and raises what kept it from being sent."""
+        return self.ref.job_id
+
+    @property
+    def ref(self) -> JobRef:
+        """Where the job is and by which id; waits until it was sent."""
+        self._sent.wait()
+        if self._ref is None:
+            self._future.result()
+            raise ResultError("The job was not sent.")
+        return self._ref
+
+    @property
+    def state(self) -> str:
+        """The phase in one word: packing, sent, waiting, …, running, completed, failed, stopped."""
+        if self._future.done() and self._future.exception() is not None:
+            return "failed"
+        return self._snapshot.phase
+
+    @property
+    def route(self) -> Route | None:
+        """The place that was chosen and why; None before that."""
+        return self._route
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What a view would show now."""
+        return self._snapshot
+
+    @property
+    def events(self) -> tuple[JobEvent, ...]:
+        """What happened until now, without the log."""
+        with self._lock:
+            return tuple(self._events)
+
+    @property
+    def name(self) -> str:
+        """The name for people: `--name`, or the job's own."""
+        return self.request.options.name or (self._ref.name if self._ref else self.request.language.name)
+
+    def done(self) -> bool:
+        """Whether the flow is over."""
+        return self._future.done()
+
+    # Results
+
+    def _outcome(self, timeout: float | None = None) -> JobResult:
+        try:
+            return self._future.result(timeout)
+        except FutureTimeoutError:
+            if self._future.done():
+                raise
+            raise JobTimedOutError(
+                f"The job is not done after {timeout:g} s; it goes on.",
+                job_id=self._ref.job_id if self._ref else "",
+                phase="wait",
+                limit=timeout,
+                hint="Wait again, or stop it: job.cancel().",
+            ) from None
+        except KeyboardInterrupt:
+            raise self._interrupted(stopped=False) from None
+
+    def _interrupted(self, *, stopped: bool) -> JobInterruptedError:
+        job_id = self._ref.job_id if self._ref else ""
+        hint = "" if stopped or not job_id else f"Stop it with %bacalhau stop {job_id[:10]}."
+        return JobInterruptedError(job_id=job_id, stopped=stopped, hint=hint)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the cell returns: its value, or a dict of the wanted names; `timeout` is seconds.
+
+        Raises what the job raised, and JobTimedOutError when the time is over first (the job goes on).
+        """
+        return self.given(self._outcome(timeout))
+
+    def given(self, result: JobResult) -> Any:
+        """What a result gives to the user: its value or the wanted names; raises its error."""
+        if result.error is not None:
+            raise result.error
+        return dict(result.outputs) if self.request.options.outputs else result.value
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The wanted names that came back, also when others didn't; waits for the end."""
+        return dict(self._outcome().outputs)
+
+    @property
+    def files(self) -> Path | None:
+        """The folder with what the cell wrote to outputs/; waits for the end."""
+        return self._outcome().files
+
+    @property
+    def stdout(self) -> str:
+        """What the job printed; waits for the end."""
+        return self._outcome().stdout
+
+    @property
+    def stderr(self) -> str:
+        """What the job printed on stderr; waits for the end."""
+        return self._outcome().stderr
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the job raised, or None; waits for the end."""
+        if (problem := self._problem()) is not None:
+            return problem
+        return self._outcome().error
+
+    def _problem(self) -> BaseException | None:
+        """What kept the flow from a result, or None."""
+        return self._future.exception()
+
+    def bind(self, *, partial: bool = False, force: bool = False) -> tuple[str, ...]:
+        """Put the wanted names into the namespace, all or nothing; with `partial` those that came back.
+
+        A name that does not hold this job's own marker any more stays as it is, unless `force`. Returns the names
+        that were left alone.
+        """
+        result = self._outcome()
+        if result.error is not None and not partial:
+            raise result.error
+        return self._bind(result, force=force)
+
+    def _bind(self, result: JobResult, *, force: bool) -> tuple[str, ...]:
+        values = dict(result.outputs)
+        options = self.request.options
+        values |= {options.stdout: result.stdout} if options.stdout else {}
+        values |= {options.stderr: result.stderr} if options.stderr else {}
+        return _namespace.bind(self._namespace, values, None if force else self)
+
+    def mark(self) -> None:
+        """Let the wanted names hold this job's markers until they are bound."""
+        options = self.request.options
+        names = [*options.outputs, *(name for name in (options.stdout, options.stderr) if name)]
+        _namespace.mark(self._namespace, names, self, self._pending_sentence)
+
+    def _pending_sentence(self) -> str:
+        where = f"job {self._ref.short_id}" if self._ref else "its job"
+        if self.done() and (self._problem() or self._outcome().error):
+            return f"{where} failed"
+        return f"{where} is done, and not bound yet" if self.done() else f"{where} is {self.state}"
+
+    # Acting
+
+    def cancel(self, reason: str = "stopped from the notebook") -> None:
+        """Ask for the job to be stopped; the wait ends when the node has done it. Nothing happens when it is over."""
+        if not self.done():
+            self._stop.ask(reason)
+
+    def logs(self, follow: bool = False) -> Iterator[tuple[str, str]]:
+        """The log as (stream, line) pairs, in order within a stream; with `follow` until the job's end."""
+        pieces: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
+        with self._lock:
+            past = list(self._log)
+            self._listeners.append(pieces.put)
+        try:
+            yield from _lines(past, pieces if follow and not self.done() else None)
+        finally:
+            self._forget(pieces.put)
+
+    # Waiting
+
+    def wait(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
+        """Draw on `view` until the end and return the result; blocks in short waits so that Ctrl-C works.
+
+        Raises what kept the job from being sent, and JobInterruptedError. Closing the view is the caller's.
+        """
+        events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
+        drawing = _Drawing(view, self._listen(events.put))
+        interrupts = 0
+        try:
+            while not drawing.over:
+                try:
+                    drawing.take(events, _TICK)
+                except KeyboardInterrupt:
+                    interrupts += 1
+                    self._on_interrupt(interrupts, stop_on_interrupt)
+            return self._end(interrupts)
+        finally:
+            self._forget(events.put)
+
+    async def wait_async(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
+        """As `wait`, and the kernel's event loop goes on meanwhile, so that buttons and other cells' widgets live."""
+        loop = asyncio.get_running_loop()
+        events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
+        news = asyncio.Event()
+
+        def listener(event: JobEvent | None) -> None:
+            events.put(event)
+            loop.call_soon_threadsafe(news.set)
+
+        drawing = _Drawing(view, self._listen(listener))
+        interrupts = 0
+        try:
+            while not drawing.over:
+                try:
+                    await _news(news, _TICK)
+                    drawing.take(events, 0)
+                except (KeyboardInterrupt, asyncio.CancelledError):
+                    interrupts += 1
+                    self._on_interrupt(interrupts, stop_on_interrupt)
+            return self._end(interrupts)
+        finally:
+            self._forget(listener)
+
+    def _on_interrupt(self, count: int, stop: bool) -> None:
+        """The first interrupt stops the job where the cell sent it; otherwise, and at the second, the wait ends."""
+        if not stop or count > 1:
+            raise self._interrupted(stopped=False) from None
+        self._stop.ask("interrupted in the notebook")
+        self._emit(Noticed("Interrupted: stopping the job. Interrupt again to stop waiting for it."))
+
+    def _end(self, interrupts: int) -> JobResult:
+        if interrupts and (self._problem() is not None or self._outcome().error is not None):
+            raise self._interrupted(stopped=True)
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        return self.given(await asyncio.wrap_future(self._future))
+
+    def __repr__(self) -> str:
+        return f"RemoteJob({self.request.options.name or self.request.language.name})"
+
+
+class _Drawing:
+    """The main thread's side of a wait: folds events as they come and draws when something changed."""
+
+    def __init__(self, view: View, snapshot: Snapshot) -> None:
+        self.view = view
+        self.snapshot = snapshot
+        self.over = False
+        view.open(snapshot)
+
+    def take(self, events: queue.SimpleQueue[JobEvent | None], timeout: float) -> None:
+        """Fold what has come, waiting at most `timeout` seconds for the first of it, and draw once."""
+        characters = 0
+        try:
+            event = events.get(timeout=timeout) if timeout else events.get_nowait()
+            while True:
+                if event is None:
+                    self.over = True
+                    break
+                self.snapshot = self.snapshot.after(event, time.time())
+                characters += len(event.text) if isinstance(event, Printed) else 0
+                if characters > _DRAW_AFTER:
+                    self.view.draw(self.snapshot)
+                    characters = 0
+                event = events.get_nowait()
+        except queue.Empty:
+            self.snapshot = self.snapshot.at(time.time())
+        self.view.draw(self.snapshot)
+
+
+async def _news(news: asyncio.Event, timeout: float) -> None:
+    try:
+        await asyncio.wait_for(news.wait(), timeout)
+    except TimeoutError:
+        return
+    news.clear()
+
+
+def _lines(past: list[tuple[str, str]], more: queue.SimpleQueue[JobEvent | None] | None) -> Iterator[tuple[str, str]]:
+    """Pieces of text as whole lines, a stream at a time; the rest of a line comes at the end."""
+    rest = {"stdout": "", "stderr": ""}
+
+    def pieces() -> Iterator[tuple[str, str]]:
+        yield from past
+        while more is not None and (event := more.get()) is not None:
+            if isinstance(event, Printed):
+                yield event.stream, event.text
+
+    for stream, text in pieces():
+        *whole, rest[stream] = (rest[stream] + text).split("\n")
+        yield from ((stream, line) for line in whole)
+    yield from ((stream, line) for stream, line in rest.items() if line)

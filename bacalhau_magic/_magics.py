@@ -1,0 +1,219 @@
+"""The IPython adapter: `%%bacalhau` and `%bacalhau`, and how a result is shown and bound."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
+
+from ._autoawait import AutoAwait
+
+if TYPE_CHECKING:
+    from ._job import RemoteJob
+    from ._session import Session
+    from ._stages import CellRequest, JobResult
+    from .errors import OptionError
+    from .progress import Place, View
+
+_ATTRIBUTE = "_bacalhau_magic"
+
+
+class Bacalhau:
+    """The two magics of one shell; everything heavy is imported when the first of them runs."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The process's session, told where its cells come from."""
+        if self._session is None:
+            from ._session import session
+
+            self._session = session()
+            around = self._session.surroundings
+            around.namespace = self.shell.user_ns
+            around.place = self.place
+            around.cell = self.cell_id
+            around.filename = lambda: f"Cell In[{self.shell.execution_count}]" if self.kernel else "cell"
+        return self._session
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel of this shell; None in a terminal."""
+        return getattr(self.shell, "kernel", None)
+
+    def place(self) -> Place:
+        """Where the cell runs: a live front end, a terminal, or a batch run that nobody looks at."""
+        if self.kernel is None:
+            return "terminal" if sys.stdout.isatty() or sys.stderr.isatty() or not _is_quiet(self.shell) else "batch"
+        return "notebook" if self._parent().get("content", {}).get("allow_stdin", True) else "batch"
+
+    def cell_id(self) -> str:
+        """The running cell's id, where the front end says one."""
+        return str(self._parent().get("metadata", {}).get("cellId", "")) if self.kernel else ""
+
+    def _parent(self) -> Mapping[str, Any]:
+        with suppress(Exception):  # a kernel of another make need not know its parent message
+            return self.kernel.get_parent() or {}
+        return {}
+
+    # Magics
+
+    @no_var_expand
+    def cell(self, line: str, cell: str) -> Any:
+        """Run this cell elsewhere: %%bacalhau [options] [-- arguments]. See %bacalhau help."""
+        try:
+            request = self._read(line, cell)
+            if request is None or (shown := self._without_waiting(request)) is not None:
+                return None if request is None else shown
+            job, view = self._begin(request)
+            try:
+                result = job.wait(view, stop_on_interrupt=True)
+            except BaseException:
+                view.close(job.snapshot, None, {})
+                raise
+            return self._show(job, view, result)
+        except _option_error() as problem:
+            _usage(problem)
+
+    @no_var_expand
+    async def cell_awaited(self, line: str, cell: str) -> Any:
+        """As `cell`; the kernel's event loop goes on meanwhile."""
+        try:
+            request = self._read(line, cell)
+            if request is None or (shown := self._without_waiting(request)) is not None:
+                return None if request is None else shown
+            job, view = self._begin(request)
+            try:
+                result = await job.wait_async(view, stop_on_interrupt=True)
+            except BaseException:
+                view.close(job.snapshot, None, {})
+                raise
+            return self._show(job, view, result)
+        except _option_error() as problem:
+            _usage(problem)
+
+    @no_var_expand
+    def line(self, line: str) -> Any:
+        """%bacalhau [jobs|nodes|show|logs|wait|stop|rerun|get|spec|attach|config|help]: status, and what can be done with jobs."""
+        from . import _commands
+
+        try:
+            return _commands.run(self.session, line)
+        except _option_error() as problem:
+            _usage(problem)
+
+    # A cell
+
+    def _read(self, line: str, cell: str) -> CellRequest | None:
+        """The request of a cell; None for `--help`."""
+        from ._argspec import help_text, parse
+
+        if line.split() in (["-h"], ["--help"]):
+            print(help_text())  # noqa: T201 - help is what was asked for
+            return None
+        return self.session.request(cell, parse(line, self.shell.user_ns))
+
+    def _without_waiting(self, request: CellRequest) -> Any:
+        """What `--dry-run`, `--save` and `--bg` give at once; None when the cell is to be waited for."""
+        options = request.options
+        if options.dry_run or options.save:
+            from ._commands import spec_of
+
+            return spec_of(self.session.prepared(request), options.save, self.session.folder)
+        if not options.bg:
+            return None
+        job = self.session.start(request, mark=True)
+        self.session.adopt(job)
+        if options.job:
+            self.shell.user_ns[options.job] = job
+        self.shell.user_ns["_bacalhau"] = job
+        if not options.quiet:
+            from .progress import bundle
+
+            self._publish(bundle("submitted"), {})
+        return job
+
+    def _begin(self, request: CellRequest) -> tuple[RemoteJob, View]:
+        job = self.session.start(request)
+        self.shell.user_ns["_bacalhau"] = job
+        if request.options.job:
+            self.shell.user_ns[request.options.job] = job
+        return job, self.session.view(job)
+
+    def _show(self, job: RemoteJob, view: View, result: JobResult) -> Any:
+        """Show a finished job's outputs in their order, bind its names, and return the cell's value."""
+        from ._outputs import outcome_of, outputs
+        from .progress import bundle, receipt
+
+        options = job.request.options
+        self.session.adopt(job)
+        live = self.place() != "batch"
+        facts = receipt(job.snapshot, keep=self.session.settings.receipt, live=live and self.kernel is not None)  # type: ignore[arg-type]
+        shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result)), facts)
+        value = None
+        for output in outputs(result, options, receipt=facts, log_shown=view.shows_log):
+            if output.kind == "value":
+                value = output.value
+            elif output.kind == "stream":
+                stream = sys.stdout if output.name == "stdout" else sys.stderr
+                stream.write(output.text)
+                stream.flush()
+            elif output.kind == "display" or not (shown or self.kernel is None):
+                self._publish(dict(output.data), dict(output.metadata))
+        if result.error is not None:
+            if options.raise_error or isinstance(result.error, KeyboardInterrupt):
+                raise result.error
+            job.mark()
+            self._say_error(result.error)
+            return None
+        job.bind(force=True)
+        return value if job.request.shows_value else None
+
+    def _say_error(self, error: BaseException) -> None:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+
+    def _publish(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
+        self.shell.display_pub.publish(data=data, metadata=metadata)
+
+
+def _is_quiet(shell: Any) -> bool:
+    """Whether a shell without a kernel is a script's: then nobody watches."""
+    return not getattr(shell, "interact", None)
+
+
+def _option_error() -> type[OptionError]:
+    from .errors import OptionError
+
+    return OptionError
+
+
+def _usage(problem: OptionError) -> NoReturn:
+    """A bad line is shown as IPython shows its own: one line and no traceback; the error itself stays its cause."""
+    raise UsageError(str(problem)) from problem
+
+
+def load(shell: Any) -> None:
+    """Put the magics into a shell; a second time does nothing."""
+    if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    magics = Bacalhau(shell)
+    hook = AutoAwait(shell, "bacalhau", magics.cell, magics.cell_awaited)
+    hook.install()
+    shell.register_magic_function(magics.line, "line", "bacalhau")
+    setattr(shell, _ATTRIBUTE, hook)
+
+
+def unload(shell: Any) -> None:
+    """Take the magics out of a shell."""
+    hook = getattr(shell, _ATTRIBUTE, None)
+    if hook is not None:
+        hook.remove()
+        shell.magics_manager.magics["line"].pop("bacalhau", None)
+        delattr(shell, _ATTRIBUTE)

@@ -1,0 +1,277 @@
+"""The user's namespace: the only code that reads or writes it."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ._cellnames import free_names
+from ._languages import Language
+from ._stages import InputItem
+from .errors import OptionError, ResultError, UnsendableInputError
+from .options import JobOptions
+from .remote import codec
+
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_URL = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<url>(?:https?|s3|ipfs)://.+)", re.IGNORECASE)
+_ITEM = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<source>.+?)(?:=(?P<target>/[^=]*))?")
+_KEPT_FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/inputs", "/outputs", "/run")
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The inputs of a cell, encoded or looked at, and what the user should be told about them."""
+
+    items: tuple[InputItem, ...]
+    notices: tuple[str, ...] = ()
+
+
+def capture(code: str, options: JobOptions, language: Language, namespace: Mapping[str, Any], folder: Path) -> Captured:
+    """Take the inputs of a cell: values are encoded now, files only looked at; paths are relative to `folder`.
+
+    Raises UnsendableInputError naming the input, or OptionError for an ITEM that can't be read.
+    """
+    items: list[InputItem] = []
+    notices: list[str] = []
+    for entry in options.inputs:
+        if isinstance(entry, str) and entry == "auto":
+            names = _free_globals(code, language, namespace)
+            notices.append(f"Sends {', '.join(names)}." if names else "Sends no variables: the cell reads none of yours.")
+            items += [_variable(name, namespace[name], language) for name in names]
+        elif isinstance(entry, str):
+            items += _items(entry, language, namespace, folder)
+        elif isinstance(entry, Path):
+            items += _paths("", str(entry), "", folder)
+        else:
+            items += _given(entry, language, folder)
+    _unique(items)
+    return Captured(tuple(items), tuple(notices))
+
+
+def _free_globals(code: str, language: Language, namespace: Mapping[str, Any]) -> list[str]:
+    if not language.is_python:
+        raise OptionError(
+            f"-i auto reads Python cells only; this one is {language.name}.", option="inputs", hint="Name the variables: -i a,b."
+        )
+    return [name for name in sorted(free_names(code)) if name in namespace and not _is_importable(namespace[name])]
+
+
+def _is_importable(value: object) -> bool:
+    """Modules, classes and functions are no data: the cell imports or defines its own."""
+    return isinstance(value, type) or callable(value) or type(value).__name__ == "module"
+
+
+def _given(entry: object, language: Language, folder: Path) -> list[InputItem]:
+    """An entry of `inputs={name: value}` of run() and submit(): a Path is a path, anything else a value."""
+    if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+        raise OptionError(
+            f"inputs takes texts, paths or a mapping of names to values, not {type(entry).__name__}.",
+            option="inputs",
+            hint="For example inputs={'x': x}.",
+        )
+    name, value = entry
+    if isinstance(value, Path):
+        return _paths(name, str(value), "", folder)
+    if not _IDENTIFIER.fullmatch(name):
+        raise OptionError(f"The input's name {name!r} is no variable name.", option="inputs", hint="Use letters, digits and _.")
+    return [_variable(name, value, language)]
+
+
+def _items(text: str, language: Language, namespace: Mapping[str, Any], folder: Path) -> list[InputItem]:
+    """What one ITEM `[NAME=]SOURCE[=/target]` stands for."""
+    if url := _URL.fullmatch(text):
+        return [_url(url["name"] or "", url["url"])]
+    parts = text.split(",")
+    if all(_IDENTIFIER.fullmatch(part) for part in parts):
+        return [_variable(part, _global(part, namespace), language) for part in parts]
+    item = _ITEM.fullmatch(text)
+    if item is None:
+        raise OptionError(
+            f"The input {text!r} can't be read.", option="inputs", hint="An input is [NAME=]SOURCE[=/target], as in x, ./data.csv or x=./data.csv=/data/x.csv."
+        )
+    name, source, target = item["name"] or "", item["source"], item["target"] or ""
+    _check_target(text, target)
+    if _IDENTIFIER.fullmatch(source):
+        value = _global(source, namespace)
+        return [_moved(name or source, value, target) if target else _variable(name or source, value, language)]
+    return _paths(name, source, target, folder)
+
+
+def _moved(name: str, value: Any, target: str) -> InputItem:
+    """A variable with a place of its own: a plain file there (JSON, CSV or .npy), in every language."""
+    suffix, data, _ = _foreign(name, value)
+    return InputItem(name, "file", f"{name}{suffix}", len(data), data=data, type_name=type(value).__name__, target=target)
+
+
+def _check_target(text: str, target: str) -> None:
+    if not target:
+        return
+    parts = target.split("/")
+    if ".." in parts or target.rstrip("/") == "" or any(target == kept or target.startswith(kept + "/") for kept in _KEPT_FOLDERS):
+        raise OptionError(f"{text!r}: an input can't be put at {target}.", option="inputs", hint="Choose a folder such as /data.")
+
+
+def _global(name: str, namespace: Mapping[str, Any]) -> Any:
+    if name not in namespace:
+        hint = f"Define it first; for a file of that name write ./{name}."
+        raise UnsendableInputError(name, "there is no such variable", hint=hint)
+    return namespace[name]
+
+
+def _variable(name: str, value: Any, language: Language) -> InputItem:
+    if isinstance(value, PendingValue):
+        raise UnsendableInputError(name, str(object.__getattribute__(value, "_said")))
+    if language.is_python:
+        try:
+            data = codec.dumps(value)
+        except codec.Unsendable as problem:
+            raise UnsendableInputError(name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames.") from None
+        return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=type(value).__name__)
+    suffix, data, text = _foreign(name, value)
+    return InputItem(name, "value", f"{name}{suffix}", len(data), data=data, type_name=type(value).__name__, text=text)
+
+
+def _foreign(name: str, value: Any) -> tuple[str, bytes, str | None]:
+    """A value for a language other than Python: the file's suffix, its bytes, and a text for $NAME."""
+    module = type(value).__module__.partition(".")[0]
+    if module == "pandas" and hasattr(value, "to_csv"):
+        return ".csv", value.to_csv(index=type(value).__name__ == "Series").encode(), None
+    if module == "numpy" and type(value).__name__ == "ndarray":
+        return ".npy", _npy(name, value), None
+    if module == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    try:
+        data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise UnsendableInputError(
+            name, f"it can't be written as JSON ({problem})", hint="Other languages get JSON, frames as CSV and arrays as .npy."
+        ) from None
+    text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float) else None
+    return ".json", data, None if text is not None and "\0" in text else text
+
+
+def _npy(name: str, value: Any) -> bytes:
+    import io
+
+    import numpy as np
+
+    if value.dtype.hasobject:
+        raise UnsendableInputError(name, "it is an array of Python objects", hint="Give it a plain dtype: x.astype(float).")
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, value, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _url(name: str, url: str) -> InputItem:
+    last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
+    label = name or re.sub(r"[^\w.-]+", "-", last) or "input"
+    return InputItem(label, "url", label, 0, url=url, target=f"/inputs/{label}")
+
+
+def _paths(name: str, source: str, target: str, folder: Path) -> list[InputItem]:
+    """Files and folders of a path or glob: they land under inputs/ by their own names, or by `name`."""
+    place = Path(source).expanduser()
+    full = place if place.is_absolute() else folder / place
+    if full.exists():
+        found = [full]
+    elif glob.has_magic(source):
+        found = [Path(path) for path in sorted(glob.glob(str(full), recursive=True))]
+    else:
+        found = []
+    if not found:
+        raise UnsendableInputError(name or source, f"there is no file {source}" if not glob.has_magic(source) else f"no file matches {source}")
+    if len(found) > 1 and name:
+        raise OptionError(f"{name}={source} is {len(found)} files; a name can stand for one.", option="inputs", hint="Leave the name out, or name a folder.")
+    if len(found) > 1 and target:
+        return [_file(path, "", f"{target.rstrip('/')}/{path.name}") for path in found]
+    return [_file(path, name, target) for path in found]
+
+
+def _file(path: Path, name: str, target: str) -> InputItem:
+    if path.is_dir():
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    elif path.is_file():
+        size = path.stat().st_size
+    else:
+        raise UnsendableInputError(name or str(path), "it is neither a file nor a folder")
+    own = path.resolve().name if path.name in ("", "..", ".") else path.name
+    if own == ".bacalhau":
+        raise UnsendableInputError(own, "that name is kept for the job's own files", hint="Give it a name: NAME=SOURCE.")
+    return InputItem(name or own, "file", name or own, size, source=path, target=target)
+
+
+def _unique(items: Iterable[InputItem]) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.path in seen and not item.target:
+            raise OptionError(f"Two inputs are called {item.name!r}.", option="inputs", hint="Give one of them another name: NAME=SOURCE.")
+        seen.add(item.path)
+
+
+class PendingValue:
+    """The marker that a name holds from its job's submission to its binding: any use raises, naming the job and its state."""
+
+    __slots__ = ("_said", "_token")
+
+    def __init__(self, token: object, said: Callable[[], str]) -> None:
+        object.__setattr__(self, "_token", token)
+        object.__setattr__(self, "_said", _Said(said))
+
+    def __repr__(self) -> str:
+        return f"<{object.__getattribute__(self, '_said')}>"
+
+    def _raise(self, *_: object, **__: object) -> Any:
+        raise ResultError(f"This value is not there: {object.__getattribute__(self, '_said')}.", hint="Wait for it: %bacalhau wait last.")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_repr_") or name in ("_ipython_display_", "_ipython_canary_method_should_not_exist_"):
+            raise AttributeError(name)
+        return self._raise()
+
+    __call__ = __iter__ = __len__ = __bool__ = __getitem__ = __setitem__ = __contains__ = _raise
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _raise
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _raise
+    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pos__ = __abs__ = __int__ = __float__ = __index__ = __str__ = __setattr__ = _raise  # type: ignore[assignment]
+    __eq__ = __ne__ = _raise  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Said:
+    """A sentence that is made when it is read, so that it tells the state of that moment."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    def __str__(self) -> str:
+        return self._make()
+
+
+def mark(namespace: MutableMapping[str, Any], names: Iterable[str], token: object, said: Callable[[], str]) -> None:
+    """Let names hold markers of the job `token` until its results are bound."""
+    marker = PendingValue(token, said)
+    for name in names:
+        namespace[name] = marker
+
+
+def bind(namespace: MutableMapping[str, Any], values: Mapping[str, Any], token: object | None = None) -> tuple[str, ...]:
+    """Bind all values at once; with a `token` only over that job's own markers.
+
+    Returns the names that were left alone because something else was put there since.
+    """
+    if token is None:
+        namespace.update(values)
+        return ()
+    free = {name: value for name, value in values.items() if _is_marker(namespace.get(name), token)}
+    namespace.update(free)
+    return tuple(name for name in values if name not in free)
+
+
+def _is_marker(value: object, token: object) -> bool:
+    return isinstance(value, PendingValue) and object.__getattribute__(value, "_token") is token

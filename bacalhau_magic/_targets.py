@@ -1,0 +1,41 @@
+"""What is known of a place before anything is sent to it, read from what its server reports (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import _marks
+from ._stages import Endpoint, Target
+from ._wire import NodeState
+from .packing import cluster_limit
+
+_LOCAL_LIMIT = 400_000_000
+"""Bytes of job JSON that the embedded node takes over its own socket."""
+
+
+def target(endpoint: Endpoint, version: str, nodes: Sequence[NodeState]) -> Target:
+    """The Target of an endpoint: an embedded node says in its labels what it keeps, a cluster has its nodes' reports."""
+    labels = next((node.info.labels for node in nodes if _marks.NODE_LOCAL in node.info.labels), None)
+    if labels is None:
+        return Target("bacalhau", endpoint, version, payload_limit=cluster_limit, nodes=tuple(nodes))
+    return Target(
+        "local",
+        endpoint,
+        version,
+        payload_limit=_LOCAL_LIMIT,
+        staging=Path(labels[_marks.NODE_STAGING]) if _marks.NODE_STAGING in labels else None,
+        executor=labels.get(_marks.NODE_EXECUTOR, ""),
+        executor_why=labels.get(_marks.NODE_EXECUTOR_WHY, ""),
+        container=labels.get(_marks.NODE_CONTAINER, ""),
+        limits=_below(labels, _marks.NODE_LIMIT),
+        languages={
+            name: text.removeprefix("missing:").strip() if text.startswith("missing") else ""
+            for name, text in _below(labels, _marks.NODE_LANGUAGE).items()
+        },
+        nodes=tuple(nodes),
+    )
+
+
+def _below(labels: dict[str, str], prefix: str) -> dict[str, str]:
+    return {key.removeprefix(prefix): value for key, value in labels.items() if key.startswith(prefix)}
