@@ -25,7 +25,7 @@ def write(e, value, depth):
                 return False
             if kind in (np.str_, np.bytes_):  # an array would drop the zeros at their end
                 e.put(b"ax" if kind is np.str_ else b"ay")
-                e.value(str(value) if kind is np.str_ else bytes(value), depth + 1)
+                e.value("".join(value) if kind is np.str_ else bytes(bytearray(list(value))), depth + 1)
                 return True
             e.put(b"as")
             _write_array(e, np, value, np.asarray(value))
