@@ -178,6 +178,8 @@ def _write_column(e, array, depth):
     import pandas as pd
 
     np = _numpy()
+    if type(array).__name__ in ("NumpyExtensionArray", "PandasArray"):
+        array = array.to_numpy()
     dtype = array.dtype
     if isinstance(dtype, np.dtype):
         plain = np.asarray(array)
@@ -203,7 +205,7 @@ def _write_column(e, array, depth):
         _write_array(e, np, array, np.asarray(array.codes))
     elif isinstance(dtype, pd.PeriodDtype):
         e.put(b"p")
-        e.text(dtype.freq.freqstr)
+        e.text(dtype.name[7:-1])  # period[M]: a frequency has another name than an offset
         _write_array(e, np, array, np.asarray(array.asi8))
     elif isinstance(dtype, pd.IntervalDtype):
         e.put(b"v")
