@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ._wire import STOPPED, Execution, ExecutionState, HistoryItem, Job, NodeState
 
@@ -44,8 +44,8 @@ STOP_PREFIX = "bacalhau-magic: "
 """A stop's reason that begins so came from here; after it stands a cause's kind, or plain words."""
 
 _WAITING = ("unplaceable", "busy")
-_WEAK = ("stopped", "timeout", *_WAITING)
-"""Kinds that an execution's own cause beats."""
+_RANKS: Mapping[str, int] = {"stopped": 3, "timeout": 0, **dict.fromkeys(_WAITING, 1)}
+"""Which kind is shown first: a stop that somebody asked for, an execution's own (2), why no node took it, the time."""
 
 
 def causes(
@@ -63,31 +63,23 @@ def causes(
         if failure.execution not in said:
             said.add(failure.execution)
             found.append(_of_failure(failure, job, nodes, tried))
-    for item in history:
+    placed = max((index for index, item in enumerate(history) if item.execution_id and item.event.details.get("NodeID")), default=-1)
+    for index, item in enumerate(history):
         if item.type == "JobLevel":
-            found += _of_job(item.event.message, item.event.topic, item.event.details, job, nodes, bool(failures))
-    state = job.state if job and job.state else None
-    if state and state.message:
-        found += _of_job(state.message, "", {"Stopped": job is not None and job.phase_word == STOPPED}, job, nodes, bool(failures))
-    elif job and job.phase_word == STOPPED:
-        found += [_stopped("")]
-    if any(cause.kind == "stopped" and cause.sentence != _stopped("").sentence for cause in found):
+            of_job = _of_job(item.event.message, item.event.topic, item.event.details, job, nodes, bool(failures))
+            # What kept the job waiting is history once a node has taken it.
+            found += [cause for cause in of_job if index > placed or cause.kind not in _WAITING]
+    if job and job.state and (job.state.message or job.phase_word == STOPPED):
+        found += _of_job(job.state.message, "", {"Stopped": job.phase_word == STOPPED}, job, nodes, bool(failures))
+    if len({cause.sentence for cause in found if cause.kind == "stopped"}) > 1:
         found = [cause for cause in found if cause != _stopped("")]
     return tuple({(cause.kind, cause.sentence, cause.lines): cause for cause in found}.values())
 
 
 def main(found: Sequence[Cause]) -> Cause | None:
     """The reason to show first: what happened to an execution, then why no node took it, then the rest; the latest of its kind."""
-    ranks = [2 if cause.kind not in _WEAK else 1 if cause.kind in _WAITING else 0 for cause in found]
+    ranks = [_RANKS.get(cause.kind, 2) for cause in found]
     return found[len(ranks) - 1 - ranks[::-1].index(max(ranks))] if ranks else None
-
-
-def why_waiting(item: HistoryItem, job: Job | None = None, nodes: Sequence[NodeState] = ()) -> Cause | None:
-    """The reason that one event gives for a job's waiting, None where it gives none."""
-    if item.type != "JobLevel":
-        return None
-    found = [cause for cause in _of_job(item.event.message, item.event.topic, {}, job, nodes, False) if cause.kind in _WAITING]
-    return found[0] if found else None
 
 
 # An execution that failed
@@ -213,7 +205,9 @@ def _of_job(
         return [Cause("timeout", f"The job took longer than {limit}.", "Give it more time: --timeout, or --queue-timeout.")]
     if "requested to stop" in message or details.get("Stopped") is True:
         reason = str(details.get("Reason") or "") if topic else message
-        return [_stopped(_line(reason))]
+        # We stopped it ourselves because of what its execution said: that is the cause.
+        ours = failed and reason.removeprefix(STOP_PREFIX) in get_args(CauseKind)
+        return [] if ours else [_stopped(_line(reason))]
     ignored = ("Job submitted", "Running", "Completed", "Job queued", "Job updated", "Job rerun requested")
     if not failed and str(details.get("IsError", "")).lower() == "true" and not message.startswith(ignored):
         return [Cause("failed", f"The job failed: {_line(message).rstrip('.')}.", _line(str(details.get("Hint") or "")))]

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ._client import Client
 from ._logs import LogStream, LogStreamError
+from ._reader import LogOver, LogText, Reader
 
-__all__ = ["Client", "LogStream", "LogStreamError"]
+__all__ = ["Client", "LogOver", "LogStream", "LogStreamError", "LogText", "Reader"]

@@ -128,7 +128,7 @@ class Client:
 
     def history(self, job_id: str, namespace: str = "", token: str = "") -> tuple[list[_wire.HistoryItem], str]:
         """The job's history after `token`, and the next token: empty exactly when the job is terminal."""
-        answer = self._get(self._path(job_id) + "/history", retry=False, namespace=namespace, next_token=token)
+        answer = self._get(self._path(job_id) + "/history", retry=False, timeout=15.0, namespace=namespace, next_token=token)
         return self._items(_wire.HistoryItem, answer, "Items"), self._token(answer)
 
     def executions(self, job_id: str, namespace: str = "") -> list[_wire.Execution]:
@@ -140,14 +140,15 @@ class Client:
         """Where the job's files were published; empty without a publisher."""
         return self._items(_wire.SpecConfig, self._get(self._path(job_id) + "/results", namespace=namespace), "Items")
 
-    def stop(self, job_id: str, reason: str, namespace: str = "") -> None:
+    def stop(self, job_id: str, reason: str, namespace: str = "", *, retry: bool = True) -> None:
         """Stop a job; safe to repeat. RejectedError for one that has ended already."""
         self._transport.request(
             "DELETE",
             self._path(job_id),
             query={"namespace": namespace} if namespace else None,
             body=json.dumps({"reason": reason}).encode(),
-            retry=True,
+            retry=retry,
+            timeout=15.0,
             background=self._background,
         )
 

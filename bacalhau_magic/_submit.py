@@ -1,0 +1,111 @@
+"""Sending a job: once and never again.
+
+The ledger keeps a row before the request goes out. Where the answer is lost, the server is asked for the job by its
+request label; a second request is never sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from . import _marks
+from ._ledger import Ledger, Row
+from ._stages import JobRef, PackedJob
+from .client import Client
+from .errors import ApiError, UnreachableError
+
+_LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
+"""Pauses before each look for a job whose answer was lost: the server may still be storing it."""
+
+
+def submit(
+    client: Client,
+    packed: PackedJob,
+    ledger: Ledger,
+    *,
+    notebook: str = "",
+    cell: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> JobRef:
+    """Send the job and return its reference.
+
+    Raises the ApiError family: the job was not accepted; or UnreachableError with `unsure` set: it may have been.
+    """
+    job, endpoint = packed.job, client.endpoint
+    language = job.task.meta.get(_marks.META_LANGUAGE, "")
+    ledger.begin(
+        Row(
+            request_id=packed.request_id,
+            url=endpoint.url,
+            socket=endpoint.socket,
+            namespace=job.namespace,
+            notebook=notebook,
+            cell=cell,
+            body_hash=packed.body_hash,
+            name=job.labels.get(_marks.NAME_LABEL) or job.name,
+            language=language,
+            created=time.time(),
+        )
+    )
+    try:
+        job_id = client.submit(packed.body, headers=headers).job_id
+    except ApiError as error:
+        if not error.unsure:
+            ledger.forget(packed.request_id)
+            raise
+        job_id = _look_up(client, packed, ledger, error)
+    except BaseException:
+        # An interrupt in the middle of the request: whether it arrived is not known.
+        ledger.unknown(packed.request_id)
+        raise
+    ledger.sent(packed.request_id, job_id)
+    return JobRef(job_id, endpoint, job.namespace, job.name, packed.request_id)
+
+
+def _look_up(client: Client, packed: PackedJob, ledger: Ledger, lost: ApiError) -> str:
+    """The id of the job whose answer was lost. Raises when the server has none, or can't say."""
+    asked = False
+    for pause in _LOOKS:
+        time.sleep(pause)
+        try:
+            found = find_request(client, packed.request_id, packed.job.namespace)
+        except ApiError:
+            continue
+        asked = True
+        if found:
+            return found
+    ledger.unknown(packed.request_id)
+    what = "The server has no such job so far" if asked else "The server could not be asked whether it has the job"
+    raise UnreachableError(
+        f"{lost.message} {what}; nothing was sent again.",
+        method=lost.method,
+        url=lost.url,
+        status=lost.status,
+        unsure=True,
+        hint="%bacalhau jobs looks for it again; run the cell again only when it is not there.",
+    ) from lost
+
+
+def find_request(client: Client, request_id: str, namespace: str = "*") -> str:
+    """The id of the job that a request made, "" where the server has none. Raises the ApiError family."""
+    for job in client.jobs(labels=f"{_marks.REQUEST_LABEL}={request_id}", namespace=namespace, limit=10):
+        if job.id and job.labels.get(_marks.REQUEST_LABEL) == request_id:
+            return job.id
+    return ""
+
+
+def reconcile(client: Client, ledger: Ledger) -> list[Row]:
+    """Settle the rows of this endpoint whose answer was lost; those that its server has. Raises the ApiError family."""
+    settled = []
+    for row in ledger.unsettled():
+        # A request may be on its way right now, from another kernel.
+        if not row.is_at(client.endpoint) or (row.state == "sending" and time.time() - row.created < 60):
+            continue
+        job_id = find_request(client, row.request_id, row.namespace)
+        if job_id:
+            ledger.sent(row.request_id, job_id)
+            settled += [found for found in [ledger.request(row.request_id)] if found]
+        elif time.time() - row.created > 3600:
+            ledger.forget(row.request_id)
+    return settled

@@ -1,0 +1,468 @@
+"""One job's events, from its submission to its end.
+
+The job's history is the only poll, and its state the only truth; the log stream is the fast path for text and packets,
+and may be silent, break, or stay open for ever. Lost contact ends nothing: asking goes on.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Literal
+
+from ._causes import STOP_PREFIX, Cause, causes, main
+from ._ledger import Ledger
+from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
+from ._wire import TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
+from .client import Client, LogOver, LogText, Reader
+from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
+from .remote.packets import Assembler, Packet, Text, bundle_limit
+
+_FIRST_PAUSE = 0.1
+_STARTING_PAUSE = 1.0
+"""The longest pause between two polls before the cell's first line runs."""
+_HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
+"""Pauses after the log stream's end: the job's own end comes some milliseconds later."""
+_BATCH = 500
+_MAX_BACKGROUND_STREAMS = 16
+_background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
+
+
+class StopRequest:
+    """How a watched job is asked to stop: `ask(reason)` from any thread; the watch delivers it to the server."""
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self.delivered = threading.Event()
+        """Set once the server has heard of the stop, or needs to hear of none."""
+        self.reason = ""
+        self._wakes: list[Callable[[], None]] = []
+
+    def ask(self, reason: str) -> None:
+        """Ask for the stop; the first reason stays."""
+        if not self.requested.is_set():
+            self.reason = reason
+            self.requested.set()
+        for wake in list(self._wakes):
+            wake()
+
+    def on_request(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when the stop is asked for."""
+        self._wakes.append(wake)
+
+
+def deliver_stops(client: Client, ledger: Ledger) -> list[str]:
+    """Send the stops that this endpoint has not heard of yet; the job ids that it now has. Raises nothing."""
+    done = []
+    for row in ledger.pending_stops(client.endpoint):
+        try:
+            client.stop(row.job_id, row.stop_reason, row.namespace, retry=False)
+        except (RejectedError, NotFoundError, UnauthorizedError):
+            pass
+        except ApiError:
+            break
+        ledger.stopped(row.job_id)
+        done.append(row.job_id)
+    return done
+
+
+def watch(
+    client: Client,
+    ref: JobRef,
+    *,
+    nonce: str,
+    max_result: int,
+    poll_interval: float = 5.0,
+    stop: StopRequest | None = None,
+    follow_logs: bool = True,
+    background: bool = False,
+    ledger: Ledger | None = None,
+    job: Job | None = None,
+) -> Iterator[JobEvent]:
+    """The job's events; the last is `Ended`. Raises nothing of the network's; closing the iterator ends all threads.
+
+    `nonce` is that of the job's packets, "" for a job without a wrapper; `max_result` its --max-result in bytes.
+    `job` as it was sent brings limits and names into causes. `background`: requests wait for those of waiting cells,
+    and at most 16 such jobs hold a log stream. Without `follow_logs` the log is read once, at the end.
+    """
+    watching = _Watch(client.in_background() if background else client, ref, nonce, max_result, ledger, job)
+    watching.poll_interval = max(0.05, poll_interval)
+    watching.follow_logs = follow_logs
+    watching.background = background
+    return watching.events(stop or StopRequest())
+
+
+class _Watch:
+    poll_interval = 5.0
+    follow_logs = True
+    background = False
+
+    def __init__(self, client: Client, ref: JobRef, nonce: str, max_result: int, ledger: Ledger | None, job: Job | None) -> None:
+        self.client, self.ref, self.ledger, self.job = client, ref, ledger, job
+        self.nonce = nonce
+        self.max_text = max_result
+        self.max_blob = bundle_limit(max_result)
+        self.inbox: queue.Queue[object] = queue.Queue(maxsize=2000)
+        # The history
+        self.history: list[HistoryItem] = []
+        self.seen_seq = 0
+        self.token = ""
+        self.lost = 0
+        self.gone = 0
+        self.pause = _FIRST_PAUSE
+        self.hurry: list[float] = []
+        self.nodes: list[NodeState] | None = None
+        self.cause: Cause | None = None
+        self.execution = ""
+        self.node = ""
+        self.placed_at = 0.0
+        # The stop
+        self.stop_reason = ""
+        self.stop_tries = 0
+        # The log
+        self.reader: Reader | None = None
+        self.holds_slot = False
+        self.open_at = 0.0
+        self.open_pause = 0.02 if ref.endpoint.is_local else 0.15
+        self.opened_at = 0.0
+        self.patience = 2.0
+        self.read_before = False
+        self.clean_end = False
+        self._fresh()
+
+    def _fresh(self) -> None:
+        """No log yet: at the beginning, and when the job begins anew on another node."""
+        self.assembler = Assembler(self.nonce or "-", self.max_blob)
+        self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self.kept = {"stdout": 0, "stderr": 0}
+        self.frames = 0
+
+    # The whole
+
+    def events(self, stop: StopRequest) -> Iterator[JobEvent]:
+        stop.on_request(self._wake)
+        try:
+            record = None
+            while record is None:
+                yield from self._until_terminal(stop)
+                record = yield from self._record()
+            if stop.requested.is_set():
+                stop.delivered.set()
+            yield from self._rest_of_log(record)
+            yield from self._shown(self.assembler.finish())
+            if self.ledger and record.state in TERMINAL:
+                self.ledger.finished(self.ref.job_id, record.state)
+            blob, problem = self.assembler.outcome() if self.nonce else (None, "")
+            yield Ended(record, blob, problem, "".join(self.texts["stdout"]), "".join(self.texts["stderr"]))
+        finally:
+            self._drop_reader()
+
+    def _until_terminal(self, stop: StopRequest) -> Iterator[JobEvent]:
+        next_poll = time.monotonic()
+        while True:
+            if stop.requested.is_set() and not stop.delivered.is_set() and (not self.lost or not self.stop_tries):
+                yield from self._stop(stop.reason, stop)
+                next_poll = min(next_poll, time.monotonic() + 0.005)
+            if time.monotonic() >= next_poll:
+                over = yield from self._poll()
+                if over:
+                    return
+                next_poll = time.monotonic() + self._next_pause()
+            self._tend_reader()
+            hurried = yield from self._drain(next_poll)
+            if hurried:
+                self.hurry = list(_HURRY)
+                next_poll = time.monotonic() + self.hurry.pop(0)
+
+    def _next_pause(self) -> float:
+        if self.lost:
+            return min(0.2 * 2.0 ** min(self.lost, 10), max(self.poll_interval, 1.0))
+        if self.hurry:
+            return self.hurry.pop(0)
+        pause = self.pause
+        longest = self.poll_interval if self.assembler.started is not None or not self.follow_logs else _STARTING_PAUSE
+        self.pause = min(pause * 1.5, max(longest, _FIRST_PAUSE))
+        return min(pause, max(longest, _FIRST_PAUSE))
+
+    def _wake(self) -> None:
+        try:
+            self.inbox.put_nowait(None)
+        except queue.Full:
+            pass  # whoever empties the queue is awake
+
+    # The history
+
+    def _poll(self) -> Generator[JobEvent, None, bool]:
+        """One look at the history; whether the job is over."""
+        try:
+            items, token = self.client.history(self.ref.job_id, self.ref.namespace, self.token)
+        except NotFoundError as error:
+            self.gone += 1
+            if self.gone >= 5:
+                return True
+            yield from self._no_contact(error)
+            return False
+        except ApiError as error:
+            yield from self._no_contact(error)
+            return False
+        self.gone = 0
+        yield from self._contact()
+        self.token = token
+        new = [item for item in items if item.seq_num > self.seen_seq or not item.seq_num]
+        for item in new:
+            self.seen_seq = max(self.seen_seq, item.seq_num)
+            self.history.append(item)
+            yield from self._happened(item)
+        if new:
+            self.pause = _FIRST_PAUSE
+            yield from self._explain()
+        return not token
+
+    def _no_contact(self, error: ApiError) -> Iterator[JobEvent]:
+        self.lost += 1
+        # One failed request may be chance.
+        if self.lost == 2:
+            yield ContactChanged(True, error.message)
+
+    def _contact(self) -> Iterator[JobEvent]:
+        if self.lost >= 2:
+            yield ContactChanged(False)
+        if self.lost and self.ledger:
+            deliver_stops(self.client, self.ledger)
+        self.lost = 0
+
+    def _happened(self, item: HistoryItem) -> Iterator[JobEvent]:
+        event = item.event
+        if not item.execution_id:
+            if event.topic == "Queueing" or event.message.startswith("Job queued"):
+                yield PhaseChanged("waiting")
+            return
+        if node := event.details.get("NodeID"):
+            if self.execution and self.execution != item.execution_id:
+                yield from self._begins_anew(str(node))
+            self.execution, self.node = item.execution_id, str(node)
+            yield PhaseChanged("starting", self.node)
+        elif event.message == "Running" and event.topic == "Execution" and self.assembler.started is None:
+            self.placed_at = time.monotonic()
+            self.open_at = 0.0
+            yield PhaseChanged("starting", self.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting")
+        elif event.topic == "Downloading Inputs":
+            yield PhaseChanged("starting", self.node, "fetching the inputs")
+
+    def _begins_anew(self, node: str) -> Iterator[JobEvent]:
+        if self.frames or self.assembler.started is not None:
+            yield Noticed(f"The job begins anew on {node[:10]}.")
+        self._drop_reader()
+        self._fresh()
+        self.open_at, self.read_before = 0.0, False
+
+    def _explain(self) -> Iterator[JobEvent]:
+        found = main(causes(self.history, (), self.job))
+        if found is None:
+            return
+        if self.nodes is None:
+            try:
+                self.nodes = self.client.nodes()
+            except ApiError:
+                self.nodes = []
+        found = main(causes(self.history, (), self.job, self.nodes))
+        if found is None or found == self.cause:
+            return
+        self.cause = found
+        yield CauseFound(found)
+        if found.repeats and not self.stop_reason and self.token:
+            yield from self._stop(STOP_PREFIX + found.kind, None)
+
+    # The stop
+
+    def _stop(self, reason: str, asked: StopRequest | None) -> Iterator[JobEvent]:
+        self.stop_reason = self.stop_reason or reason
+        self.stop_tries += 1
+        try:
+            self.client.stop(self.ref.job_id, reason, self.ref.namespace, retry=False)
+        except (RejectedError, NotFoundError):
+            pass  # it is over already: the history will say how
+        except UnauthorizedError as error:
+            yield Noticed(f"The job could not be stopped: {error.message}")
+        except ApiError as error:
+            if self.ledger and self.stop_tries == 1:
+                self.ledger.want_stop(self.ref.job_id, reason)
+            if self.stop_tries == 1:
+                yield Noticed(f"The stop could not be delivered; it is sent at the next contact. ({error.message})")
+            self.lost = max(self.lost, 1)
+            return
+        if self.ledger:
+            self.ledger.stopped(self.ref.job_id)
+        if asked:
+            asked.delivered.set()
+        self.hurry = [0.005, 0.02, 0.05]
+
+    # The log
+
+    def _tend_reader(self) -> None:
+        """Open the log stream when its time has come; drop one that has been silent for too long."""
+        now = time.monotonic()
+        if self.reader and not self.frames and self.placed_at and now - max(self.opened_at, self.placed_at) > self.patience:
+            # It may be one of those that stay silent for ever; a new one serves the whole log.
+            self._drop_reader()
+            self.patience = min(self.patience * 2, 30.0)
+            self.open_at = now
+        if self.reader is None and self.follow_logs and not self.assembler.complete and now >= self.open_at and not self.lost:
+            if self.background and not self.holds_slot:
+                self.holds_slot = _background_streams.acquire(blocking=False)
+                if not self.holds_slot:
+                    self.open_at = now + self.poll_interval
+                    return
+            self._open(follow=True)
+
+    def _open(self, *, follow: bool, execution_id: str = "") -> None:
+        self._drop_reader(keep_slot=True)
+        if self.read_before:
+            self.assembler.restart()
+        self.opened_at = time.monotonic()
+        self.reader = Reader(
+            self.client, self.ref.job_id, self.inbox, namespace=self.ref.namespace, follow=follow, execution_id=execution_id
+        )
+
+    def _drop_reader(self, *, keep_slot: bool = False) -> None:
+        if self.reader:
+            self.reader.close()
+            self.reader = None
+        if self.holds_slot and not keep_slot:
+            self.holds_slot = False
+            _background_streams.release()
+
+    def _drain(self, until: float) -> Generator[JobEvent, None, bool]:
+        """What the log brings until then; True when there is a reason to look at the history at once."""
+        while True:
+            now = time.monotonic()
+            wait_for_reader = self.open_at - now if self.reader is None and self.follow_logs and self.open_at > now else until - now
+            try:
+                item = self.inbox.get(timeout=max(0.0, min(until - now, wait_for_reader)))
+            except queue.Empty:
+                return False
+            shown: list[Text | Packet] = []
+            hurried = False
+            for _ in range(_BATCH):
+                if isinstance(item, LogText):
+                    if self.reader and item.reader == self.reader.number:
+                        self.frames += 1
+                        self.read_before = True
+                        shown += self.assembler.feed(item.stream, item.text)
+                elif isinstance(item, LogOver):
+                    hurried = self._over(item) or hurried
+                else:
+                    hurried = True
+                try:
+                    item = self.inbox.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                self._wake()
+            ended = any(isinstance(event, Packet) and event.kind == "e" for event in shown)
+            yield from self._shown(shown)
+            if hurried or ended:
+                return True
+
+    def _over(self, item: LogOver) -> bool:
+        """The stream is over; whether that is a reason to look at the history."""
+        if not self.reader or item.reader != self.reader.number:
+            return False
+        self._drop_reader(keep_slot=True)
+        now = time.monotonic()
+        self.open_at = now + self.open_pause
+        self.open_pause = min(self.open_pause * 1.6, 1.0 if item.how == "refused" else 5.0)
+        if item.how == "closed":
+            self.clean_end = True
+            self.open_at = max(self.open_at, now + 0.5)
+        return item.how != "refused"
+
+    def _shown(self, items: list[Text | Packet]) -> Iterator[JobEvent]:
+        """Events of what the assembler gave back, text of one stream joined."""
+        pending: list[str] = []
+        stream: Literal["stdout", "stderr"] = "stdout"
+        for item in items:
+            if isinstance(item, Text):
+                of: Literal["stdout", "stderr"] = "stderr" if item.stream in (2, "stderr") else "stdout"
+                if pending and of != stream:
+                    yield Printed(stream, "".join(pending))
+                    pending = []
+                stream = of
+                pending.append(item.text)
+                if self.kept[of] < self.max_text:
+                    self.texts[of].append(item.text)
+                    self.kept[of] += len(item.text)
+                continue
+            if pending:
+                yield Printed(stream, "".join(pending))
+                pending = []
+            if item.kind == "s":
+                yield PhaseChanged("running", self.node)
+            elif item.kind == "p" and item.facts().get("phase") == "installing":
+                yield PhaseChanged("installing", self.node)
+        if pending:
+            yield Printed(stream, "".join(pending))
+
+    # The end
+
+    def _record(self) -> Generator[JobEvent, None, JobRecord | None]:
+        """The job and its executions, asked for until there is an answer; None when the job is not over after all."""
+        while True:
+            try:
+                job = self.client.job(self.ref.job_id, self.ref.namespace)
+                if job.phase_word not in TERMINAL:
+                    self.pause = max(self.pause, _STARTING_PAUSE / 2)
+                    return None
+                executions = self.client.executions(self.ref.job_id, self.ref.namespace)
+            except NotFoundError as error:
+                lost = Job(id=self.ref.job_id, name=self.ref.name, state=State(state_type="", message=error.message))
+                return JobRecord(lost, (), tuple(self.history))
+            except ApiError as error:
+                yield from self._no_contact(error)
+                time.sleep(self._next_pause())
+                continue
+            yield from self._contact()
+            return JobRecord(job, tuple(executions), tuple(self.history))
+
+    def _rest_of_log(self, record: JobRecord) -> Iterator[JobEvent]:
+        """What of the log is still missing now that the job is over."""
+        ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
+        tried = ran or [execution for execution in record.executions if execution.node_id]
+        if not tried:
+            return
+        if self.reader:
+            yield from self._read(until_silent=0.3 if ran else 0.05)
+        tries = (0.05, 0.2, 0.5, 1.0, 2.0) if ran else (0.0,)
+        for pause in tries:
+            if self._has_all(ran):
+                return
+            time.sleep(pause)
+            self._open(follow=False, execution_id=tried[-1].id)
+            yield from self._read(until_silent=8.0 if ran else 1.0)
+
+    def _has_all(self, ran: list[Execution]) -> bool:
+        if self.assembler.complete:
+            return True
+        if self.read_before and not self._replays():
+            return True
+        if self.nonce and ran:
+            return False
+        return self.clean_end or (self.read_before and not ran)
+
+    def _replays(self) -> bool:
+        """Whether the server serves a finished job's whole log again; before 1.8 it has the last 2,048 bytes only."""
+        try:
+            version = self.client.version()
+        except ApiError:
+            return True
+        major, minor = (int(text) if text.isdigit() else 0 for text in (version.major, version.minor))
+        return (major, minor) == (0, 0) or (major, minor) >= (1, 8)
+
+    def _read(self, until_silent: float) -> Iterator[JobEvent]:
+        """Read the open stream until it ends, brings the result's end, or is silent for so long."""
+        frames = -1
+        while self.reader and not self.assembler.complete and frames != self.frames:
+            frames = self.frames
+            yield from self._drain(time.monotonic() + until_silent)
