@@ -1,0 +1,170 @@
+"""The container executor: docker or podman by their command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from ... import _marks
+from ._limits import PREFIX, PROCESSES
+from ._payload import Payload, Watch, spawn
+from ._seam import Ending, Running, RunSpec
+
+__all__ = ["ContainerExecutor", "command_line"]
+
+# What the engine's own command line needs; nothing of it reaches the container.
+_KEPT = (
+    "PATH",
+    "HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "CONTAINER_HOST",
+)
+
+
+class ContainerExecutor:
+    """Runs jobs in containers of `engine` ("docker" or "podman")."""
+
+    why = ""
+    limits: Mapping[str, str] = {
+        **dict.fromkeys(_marks.LIMITS, _marks.LIMIT_ENFORCED),
+        "disk": _marks.LIMIT_WATCHED,
+    }
+
+    def __init__(self, engine: str, program: str) -> None:
+        self.name = engine
+        self._program = program
+
+    @classmethod
+    def found(cls) -> tuple[ContainerExecutor | None, str]:
+        """The first engine that answers; else None and why there is none."""
+        why = "docker and podman are not installed"
+        for engine in ("docker", "podman"):
+            program = shutil.which(engine)
+            if program is None:
+                continue
+            try:
+                answer = _call([program, "info", "--format", "{{.ID}}" if engine == "docker" else "{{.Host.Os}}"], timeout=10)
+            except (OSError, subprocess.SubprocessError):
+                why = f"{engine} does not answer"
+                continue
+            # docker's client ends with 0 and an empty answer when its engine is away, in some versions.
+            if answer.returncode == 0 and answer.stdout.strip():
+                return cls(engine, program), ""
+            why = f"{engine} does not answer: {_last_line(answer.stderr)}".rstrip(": ")
+        return None, why
+
+    def start(self, spec: RunSpec) -> Running:
+        """Starts the container, pulling its image first. Raises OSError with the words to record when it can't be started."""
+        if spec.domains:
+            raise OSError("network by domain is not available here")
+        if _call([self._program, "image", "inspect", spec.image], timeout=60).returncode:
+            pulled = _call([self._program, "pull", "--quiet", spec.image], timeout=3600)
+            if pulled.returncode:
+                raise OSError(f'failed to pull image "{spec.image}": {_last_line(pulled.stderr)}')
+        user = f"{os.getuid()}:{os.getgid()}" if self.name == "docker" and os.getuid() else ""
+        name = PREFIX + spec.execution_id
+        process = spawn(
+            [self._program, *command_line(spec, name, user=user)],
+            env=_environment() | dict(spec.env),
+            stdout=spec.stdout,
+            stderr=spec.stderr,
+        )
+        folders = tuple(mount.source for mount in spec.mounts if not mount.read_only)
+        payload = Payload(process, watch=Watch(disk=spec.disk, folders=folders), cleaned=partial(self._remove, name))
+        return _Container(payload, self._program, name)
+
+    def sweep(self, execution_ids: Collection[str]) -> None:
+        """Kills and removes whatever these executions left, after the node itself was killed."""
+        for execution_id in execution_ids:
+            self._remove(PREFIX + execution_id)
+
+    def _remove(self, name: str) -> None:
+        with suppress(OSError, subprocess.SubprocessError):
+            _call([self._program, "rm", "--force", "--volumes", name], timeout=60)
+
+
+class _Container:
+    """A container under way: the engine's own client is the process that is waited for."""
+
+    def __init__(self, payload: Payload, program: str, name: str) -> None:
+        self._payload = payload
+        self._program = program
+        self._name = name
+        self._lock = threading.Lock()
+        self._ending: Ending | None = None
+
+    def wait(self, timeout: float | None = None) -> Ending | None:
+        """The ending, as soon as it is known; None when `timeout` seconds passed first."""
+        ending = self._payload.wait(timeout)
+        if ending is None:
+            return None
+        with self._lock:
+            if self._ending is None:
+                out_of_memory = not ending.killed and ending.exit_code and self._ran_out_of_memory()
+                self._ending = Ending(ending.exit_code, "memory", "memory limit exceeded") if out_of_memory else ending
+            return self._ending
+
+    def stop(self, grace: float = 2.0) -> None:
+        """Ends the container: asked first, killed after `grace` seconds."""
+        self._payload.note_stopped()
+        with suppress(OSError, subprocess.SubprocessError):
+            _call([self._program, "stop", "--time", str(max(0, round(grace))), self._name], timeout=grace + 30)
+        self._payload.stop(1.0)
+
+    def clean(self) -> None:
+        """Makes sure that the container is gone."""
+        self._payload.clean()
+
+    def _ran_out_of_memory(self) -> bool:
+        try:
+            return _call([self._program, "inspect", "--format", "{{.State.OOMKilled}}", self._name], timeout=10).stdout.strip() == "true"
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+
+def command_line(spec: RunSpec, name: str, *, user: str = "") -> list[str]:
+    """The engine's arguments for this run. Values of variables stay out of it: other users can read command lines."""
+    words = ["run", "--name", name, "--pull", "never", "--init", "--pids-limit", str(PROCESSES)]
+    words += ["--security-opt", "no-new-privileges", "--network", "none" if spec.network in ("none", "") else "bridge"]
+    words += ["--cpus", f"{spec.cpus:g}", "--memory", f"{spec.memory}b", "--memory-swap", f"{spec.memory}b"]
+    if spec.gpus:
+        words += ["--gpus", '"device=' + ",".join(str(index) for index in spec.gpus) + '"']
+    if user:
+        words += ["--user", user, "--env", "HOME=/tmp"]
+    for variable in sorted(spec.env):
+        words += ["--env", variable]
+    for mount in spec.mounts:
+        source, target = (_quoted(f"{key}={value}") for key, value in (("source", mount.source), ("target", mount.target)))
+        words += ["--mount", f"type=bind,{source},{target}" + (",readonly" if mount.read_only else "")]
+    if spec.argv:
+        words += ["--entrypoint", spec.argv[0]]
+    return [*words, spec.image, *spec.argv[1:]]
+
+
+def _quoted(field: str) -> str:
+    """A field of a comma-separated line, as docker reads it."""
+    return '"' + field.replace('"', '""') + '"' if any(sign in field for sign in ',"\n') else field
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+
+
+def _call(argv: Sequence[str], *, timeout: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, stdin=subprocess.DEVNULL, env=_environment()
+    )
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]

@@ -1,0 +1,186 @@
+"""What this machine can run jobs with, found by trying."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ... import _marks
+from ._bubblewrap import BubblewrapExecutor
+from ._container import ContainerExecutor
+from ._interpreters import Interpreters
+from ._limits import Cgroups
+from ._process import ProcessExecutor
+from ._seam import Executor, Executors, Mount, RunSpec
+
+__all__ = ["Gpu", "gpus", "probe", "trial"]
+
+# It becomes bubblewrap with this terminal as its own, as it would be where somebody started the node by hand.
+_WITH_TERMINAL = 'exec 0<>"$1"; shift; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A graphics card; `memory` in bytes, `bus` its PCI address."""
+
+    index: int
+    name: str
+    memory: int
+    bus: str
+
+
+def probe(scratch: Path) -> Executors:
+    """Tries every executor and chooses. `scratch` is a folder of the node's own, kept between starts."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    interpreters = Interpreters(scratch)
+    cgroups = Cgroups.found()
+    host, why = _host(scratch, interpreters, cgroups)
+    container, container_why = ContainerExecutor.found()
+    return Executors(
+        host=host or ProcessExecutor(interpreters, cgroups, why),
+        container=container,
+        container_why=container_why,
+        languages=interpreters.languages(),
+        gpus=gpus(),
+    )
+
+
+def _host(scratch: Path, interpreters: Interpreters, cgroups: Cgroups) -> tuple[Executor | None, str]:
+    """The isolated executor, or None and why there is none."""
+    if not sys.platform.startswith("linux"):
+        return None, "bubblewrap needs Linux"
+    try:
+        executor = BubblewrapExecutor(scratch, interpreters, cgroups)
+        answer = trial(executor, scratch)
+    except OSError as error:
+        return None, str(error)
+    worked = next((words for words in answer["escapes"].values() if words), None)
+    if worked:
+        return None, f"bubblewrap does not isolate here: {worked}"
+    if answer["works"]:
+        return None, f"bubblewrap does not work here: {answer['works']}"
+    if executor.limits["processes"] == _marks.LIMIT_ENFORCED and not cgroups.pids and not answer["processes"]:
+        executor.watch_processes()
+    return executor, ""
+
+
+def trial(executor: BubblewrapExecutor, scratch: Path) -> Mapping[str, dict[str, str | None]]:
+    """Runs the escapes inside: what worked, what doesn't work, and whether processes can be bounded. Raises OSError when it can't run."""
+    name = f"trial-{secrets.token_hex(4)}"
+    folder = scratch / name
+    with ExitStack() as after:
+        after.callback(shutil.rmtree, folder, ignore_errors=True)
+        for part in ("inputs", "outputs"):
+            (folder / part).mkdir(parents=True)
+        canary = folder / "canary"
+        canary.write_text("outside")
+        abstract = after.enter_context(socket.socket(socket.AF_UNIX))
+        abstract.bind(f"\0bacalhau-magic-{name}")
+        abstract.listen()
+        listener = after.enter_context(socket.create_server(("127.0.0.1", 0)))
+        facts = {
+            "pid": os.getpid(),
+            "cmdline": Path("/proc/self/cmdline").read_bytes().decode(errors="surrogateescape"),
+            "device": os.stat("/").st_dev,
+            "canary": str(canary),
+            "socket": f"bacalhau-magic-{name}",
+            "port": listener.getsockname()[1],
+        }
+        shutil.copyfile(Path(__file__).with_name("_escapes.py"), folder / "inputs" / "escapes.py")
+        (folder / "inputs" / "facts.json").write_text(json.dumps(facts))
+        reader, writer = os.pipe()
+        after.callback(os.close, reader)
+        try:
+            before: tuple[str, ...] = ()
+            with suppress(OSError):
+                terminal, slave = os.openpty()
+                after.callback(os.close, terminal)
+                before = ("/bin/sh", "-c", _WITH_TERMINAL, "sh", os.ttyname(slave))
+                after.callback(os.close, slave)
+            running = executor.launch(_trial_spec(name, folder, writer), before=before)
+        finally:
+            os.close(writer)
+        after.callback(running.clean)
+        # A pipe holds more than this prints.
+        ending = running.wait(30)
+        output = _read(reader) if ending else ""
+    if ending is None:
+        raise OSError("bubblewrap does not work here: it hangs")
+    try:
+        answer: Mapping[str, dict[str, str | None]] = json.loads(output.splitlines()[-1])
+    except (ValueError, IndexError):
+        words = output.strip().splitlines()[-1:] or [f"exit code {ending.exit_code}"]
+        raise OSError(f"bubblewrap does not work here: {words[0].removeprefix('bwrap: ')}") from None
+    return answer
+
+
+def _trial_spec(name: str, folder: Path, writer: int) -> RunSpec:
+    return RunSpec(
+        execution_id=name,
+        argv=("python", "-I", "-S", "/inputs/escapes.py", "/inputs/facts.json"),
+        env={},
+        folder=folder,
+        mounts=(Mount(folder / "inputs", "/inputs", True), Mount(folder / "outputs", "/outputs", False)),
+        interpreter=sys.executable,
+        language="python",
+        image="",
+        network="none",
+        domains=(),
+        cpus=1.0,
+        memory=256 << 20,
+        disk=None,
+        gpus=(),
+        stdout=writer,
+        stderr=writer,
+    )
+
+
+def _read(reader: int) -> str:
+    """What is in the pipe; its writers are dead, or a second is enough."""
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):
+            while piece := os.read(reader, 65536):
+                pieces.append(piece)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(1)
+    return b"".join(pieces).decode(errors="replace")
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA cards that `nvidia-smi` lists."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    fields = "index,name,memory.total,pci.bus_id"
+    try:
+        answer = subprocess.run(
+            [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return parsed_gpus(answer.stdout)
+
+
+def parsed_gpus(text: str) -> tuple[Gpu, ...]:
+    """The cards in `nvidia-smi`'s lines "index, name, MiB, bus"; a line that reads otherwise is left out."""
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        with suppress(ValueError):
+            index, name, memory, bus = parts
+            found.append(Gpu(int(index), name, int(memory) << 20, bus))
+    return tuple(found)
