@@ -9,16 +9,17 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from ._languages import Language
 from .errors import OptionError
 from .options import FUTURE, GROUPS, JobOptions, Option, option_of, plain_name, spelling, validated, value_of
 
-__all__ = ["TABLE_BEGIN", "TABLE_END", "from_call", "help_text", "json_schema", "markdown_table", "parse", "with_table"]
+__all__ = ["TABLE_BEGIN", "TABLE_END", "Checked", "check", "from_call", "help_text", "json_schema", "markdown_table", "parse", "with_table"]
 
 TABLE_BEGIN, TABLE_END = "<!-- options -->", "<!-- /options -->"
 
@@ -180,6 +181,85 @@ def _filled(found: _Spelling, given: str, namespace: Mapping[str, object]) -> An
     except ValueError:
         return str(value)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A cell's language and its options, those without effect left out; `notices` say which configured ones were."""
+
+    options: JobOptions
+    language: Language
+    notices: tuple[str, ...] = ()
+
+
+def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Collection[str] = ()) -> Checked:
+    """What can be said of the options from themselves and the language alone.
+
+    An asked option that can't have an effect is refused with the reason; a configured one is left out. `strict` names
+    configured options that are refused too. Raises OptionError.
+    """
+    language = languages.get(options.lang)
+    if language is None:
+        near = _ALIASES.get(options.lang.lower()) or next(iter(difflib.get_close_matches(options.lang, languages, 1)), "")
+        hint = f"Did you mean {near}? " if near in languages else ""
+        raise OptionError(
+            f"--lang: there is no language {options.lang!r}.", option="lang", hint=f"{hint}There are: {', '.join(languages)}."
+        )
+    asked = options.asked | frozenset(strict)
+    left_out: dict[str, Any] = {}
+    notices: list[str] = []
+
+    def useless(name: str, reason: str, hint: str = "", *, quiet: bool = False) -> None:
+        if name in asked:
+            raise OptionError(f"{spelling(name)} has no effect: {reason}.", option=plain_name(name), hint=hint)
+        left_out[name] = JobOptions.model_fields[name].get_default(call_default_factory=True)
+        if not quiet:
+            notices.append(f"The configured {plain_name(name)} is left out: {reason}.")
+
+    if "as_" in options.asked and language.is_python:
+        useless("as_", "it reads stdout, and the value of a Python cell is its last expression", "Use -o to name variables.")
+    if "as_" in options.asked and len(options.outputs) > 1 and options.as_ not in ("auto", "json"):
+        useless("as_", "several names come from one JSON object on stdout", "Leave --as out, or name one variable.")
+    # A configured domain or GPU vendor waits for cells that ask for such a network or GPU: nothing is lost, nothing said.
+    if options.domain and options.network != "http":
+        useless("domain", f"the network is {options.network}", "Add --network http.", quiet=True)
+    if options.network == "http" and not options.domain:
+        hint = "Name the domains with --domain, or use --network full."
+        useless("network", "http reaches only the domains given, and none is", hint)
+    if options.gpu_vendor and not options.gpu_count:
+        useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
+    if options.fallback and options.runtime == "local":
+        useless("fallback", "the cell runs locally anyway", quiet=True)
+    if "logs" in options.asked and options.logs and options.progress == "none" and "progress" in options.asked:
+        useless("logs", "--progress none shows no log", "Leave one of the two out.")
+    _refuse_same_names(options)
+    if left_out:
+        values = {name: getattr(options, name) for name in JobOptions.model_fields} | left_out
+        options = JobOptions.model_construct(_fields_set=set(options.model_fields_set), **values)
+    return Checked(options, language, tuple(notices))
+
+
+_ALIASES = {
+    "js": "javascript",
+    "node": "javascript",
+    "ts": "typescript",
+    "sh": "bash",
+    "shell": "bash",
+    "py": "python",
+    "python3": "python",
+}
+
+
+def _refuse_same_names(options: JobOptions) -> None:
+    """Each variable can be bound once."""
+    taken: dict[str, str] = dict.fromkeys(options.outputs, "--output")
+    for option in ("stdout", "stderr", "job"):
+        name = getattr(options, option)
+        if name is None:
+            continue
+        if name in taken:
+            raise OptionError(f"--{option} {name}: {taken[name]} binds the same name.", option=option, hint="Give each its own variable.")
+        taken[name] = f"--{option}"
 
 
 _CALL_NAMES = {"as": "as_", "input": "inputs", "output": "outputs"}

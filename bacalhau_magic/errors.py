@@ -5,6 +5,7 @@ BacalhauMagicError                hint
 ├── ConfigError                   a setting or route that can't work
 ├── OptionError                   option: a bad line or option
 ├── PackingError
+│   ├── CellSyntaxError           line
 │   ├── UnsendableInputError      name, reason
 │   └── PayloadTooLargeError      size, limit, largest
 ├── ApiError                      method, url, status, code
@@ -40,6 +41,7 @@ from functools import cache
 __all__ = [
     "ApiError",
     "BacalhauMagicError",
+    "CellSyntaxError",
     "ConfigError",
     "CorruptResultError",
     "JobError",
@@ -110,6 +112,14 @@ class OptionError(BacalhauMagicError):
 
 class PackingError(BacalhauMagicError):
     """The cell and its inputs can't be made into a job."""
+
+
+class CellSyntaxError(PackingError):
+    """A Python cell that this Python can't parse, or that has a `%`, `!` or `?` line; `line` counts from 1."""
+
+    def __init__(self, message: str, *, line: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.line = line
 
 
 class UnsendableInputError(PackingError):
