@@ -1,0 +1,210 @@
+"""One execution, from its inputs to its results, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import _gather, _inputs, _lifecycle, _logs
+from ._queue import Amounts
+from .executors._seam import Executor, Mount, Running, RunSpec
+
+__all__ = ["LOG", "RESULT", "RUN", "Attempt", "Outcome", "Plan"]
+
+LOG, RESULT, RUN = "log", "result.tar.gz", "run"
+"""Names in an execution's folder: its log, its published archive, and all that goes when it is over."""
+
+_OUTPUTS = "/outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that an execution needs; `folder` is its own, `urls` the files that hold its long inline inputs."""
+
+    execution: str
+    job: str
+    task: Mapping[str, Any]
+    executor: Executor
+    interpreter: str
+    language: str
+    amounts: Amounts
+    folder: Path
+    urls: Mapping[int, Path]
+    staging: Path
+    system_env: Mapping[str, str]
+    gpus: tuple[int, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an execution ended; `failure` is "" when it completed, whatever its exit code. `output` is its RunOutput."""
+
+    failure: str = ""
+    output: Mapping[str, Any] = field(default_factory=dict)
+    published: bool = False
+    topic: str = "Running Execution"
+
+
+class Attempt:
+    """Runs a plan. `woken` is called when the log has grown, `ended` at the very end; both on another thread."""
+
+    def __init__(self, plan: Plan, woken: Callable[[], None], ended: Callable[[Outcome], None]) -> None:
+        self.plan = plan
+        self._woken = woken
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._running: Running | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=plan.execution, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the payload soon; returns at once."""
+        with self._lock:
+            self._stopping = True
+            running = self._running
+        if running:
+            threading.Thread(target=_stop, args=(running,), daemon=True).start()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            outcome = self._outcome()
+        except (_inputs.InputProblem, _gather.GatherProblem) as problem:
+            outcome = Outcome(str(problem))
+        except Exception as problem:  # noqa: BLE001 - whatever went wrong here, the job must not stay "Running" for ever
+            outcome = Outcome(f"{type(problem).__name__}: {problem}")
+        with suppress(OSError):
+            _gather.remove(self.plan.folder / RUN)
+        self._ended(outcome)
+
+    def _outcome(self) -> Outcome:
+        plan = self.plan
+        run = plan.folder / RUN
+        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        inputs = _inputs.prepare(plan.task.get("InputSources") or (), plan.urls, run / "inputs", plan.staging)
+        results = {path["Name"]: path["Path"] for path in plan.task.get("ResultPaths") or ()}
+        folders = {name: run / "outputs" / str(number) for number, name in enumerate(results)}
+        mounts = [*inputs, *(Mount(folder, results[name], False) for name, folder in folders.items())]
+        if plan.interpreter and _OUTPUTS not in results.values():
+            # The host has no image that could bring the folder; what is written there without a result path is dropped.
+            mounts.append(Mount(run / "outputs" / "dropped", _OUTPUTS, False))
+        for mount in mounts:
+            if not mount.read_only:
+                mount.source.mkdir(mode=0o755, parents=True)
+        (run / "scratch").mkdir(mode=0o755)
+        writer = _logs.LogWriter(plan.folder / LOG, self._woken)
+        failure, exit_code = "", 0
+        try:
+            failure, exit_code = self._payload(run / "scratch", tuple(mounts), writer)
+        finally:
+            writer.finish()
+        if failure:
+            return Outcome(failure)
+        published = plan.task["Publisher"]["Type"].lower() == "local"
+        if published:
+            _gather.publish(plan.folder / RESULT, folders, _logs.read_streams(plan.folder / LOG), exit_code)
+        return Outcome(output=_run_output(writer, exit_code), published=published)
+
+    def _payload(self, scratch: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> tuple[str, int]:
+        """Runs the payload until no process of it is left; (failure, exit code)."""
+        plan = self.plan
+        try:
+            with self._lock:
+                if self._stopping:
+                    return _lifecycle.STOP_REQUESTED, 0
+            running = plan.executor.start(self._spec(scratch, mounts, writer))
+        except OSError as problem:
+            words = str(problem) if not problem.strerror else f"{problem.strerror}: {problem.filename or ''}".rstrip(": ")
+            if isinstance(problem, FileNotFoundError) and problem.strerror:
+                words = f"executable file not found: {problem.filename or words}"
+            return words if words.startswith("failed to ") else f"failed to start container: {words}", 0
+        writer.close_ends()
+        try:
+            with self._lock:
+                self._running = running
+                stopping = self._stopping
+            if stopping:
+                running.stop()
+            ending = running.wait(plan.timeout or None)
+            timed_out = ending is None
+            if ending is None:
+                running.stop()
+                ending = running.wait(10)
+        finally:
+            with self._lock:
+                self._running = None
+            running.clean()
+        if timed_out or ending is None:
+            return _lifecycle.execution_timed_out(plan.timeout), 0
+        if ending.killed or ending.exit_code is None:
+            return ending.message or (_lifecycle.STOP_REQUESTED if ending.killed == "stopped" else "execution failed"), 0
+        return "", ending.exit_code
+
+    def _spec(self, scratch: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> RunSpec:
+        plan = self.plan
+        params = plan.task["Engine"].get("Params") or {}
+        network = plan.task.get("Network") or {}
+        return RunSpec(
+            execution_id=plan.execution,
+            argv=(*_words(params, "Entrypoint"), *_words(params, "Parameters")),
+            env=_environment(plan, params),
+            folder=scratch,
+            mounts=mounts,
+            interpreter=plan.interpreter,
+            language=plan.language,
+            image=str(params.get("Image", "")),
+            network=network.get("Type", "None"),
+            domains=tuple(network.get("Domains", ())),
+            cpus=plan.amounts.cpu,
+            memory=plan.amounts.memory,
+            disk=plan.amounts.disk or None,
+            gpus=plan.gpus,
+            stdout=writer.stdout,
+            stderr=writer.stderr,
+        )
+
+
+def _stop(running: Running) -> None:
+    with suppress(OSError):
+        running.stop()
+
+
+def _words(params: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    words = params.get(key) or ()
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise _inputs.InputProblem(f"invalid docker engine param: '{key}' must be a list of texts")
+    return tuple(words)
+
+
+def _environment(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
+    env = {**(plan.task.get("Env") or {}), **plan.system_env}
+    for pair in _words(params, "EnvironmentVariables"):
+        name, _, value = pair.partition("=")
+        if name.startswith("BACALHAU_"):
+            raise _inputs.InputProblem(f"invalid docker engine param: environment variable '{name}' cannot start with BACALHAU_")
+        if name and "\0" not in pair:
+            env[name] = value
+    return {**env, **plan.secrets}
+
+
+def _run_output(writer: _logs.LogWriter, exit_code: int) -> dict[str, Any]:
+    out, err = writer.tail(_logs.STDOUT), writer.tail(_logs.STDERR)
+    return {
+        "Stdout": out.decode("utf-8", "replace"),
+        "StdoutTruncated": writer.kept[_logs.STDOUT] > len(out),
+        "stderr": err.decode("utf-8", "replace"),
+        "StderrTruncated": writer.kept[_logs.STDERR] > len(err),
+        "ExitCode": exit_code,
+        "ErrorMsg": "",
+    }

@@ -1,0 +1,537 @@
+"""Takes jobs, finds them room, runs them, and writes down what happened; all of it on the event loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .. import _marks
+from . import _answers, _attempt, _gather, _inputs, _intake, _lifecycle
+from ._attempt import Attempt, Outcome, Plan
+from ._intake import Intake, Refusal
+from ._lifecycle import Event
+from ._logs import LogBook
+from ._queue import Amounts, Queue, machine
+from ._store import ExecutionRow, JobRow, Store
+from .executors._seam import Executor, Executors
+
+__all__ = ["Orchestrator"]
+
+_IN_ROW = 32_768
+"""A longer data URL is kept as a file beside the database, so that a job's answer stays small."""
+
+
+class Orchestrator:
+    """The node's one scheduler. `executors` arrive later (`equip`): probing takes longer than opening the door."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self.store = store
+        self.loop = loop
+        self.logs = LogBook(loop)
+        self.node_id = store.fact("node_id", f"n-{uuid.uuid4()}")
+        self.instance = uuid.uuid4().hex + uuid.uuid4().hex
+        self.executors: Executors | None = None
+        self.equipped = asyncio.Event()
+        self.draining = False
+        self.queue = Queue(machine(store.folder, 0))
+        self.attempts: dict[str, Attempt] = {}
+        self._secrets: dict[str, Mapping[str, str]] = {}
+        self._timers: dict[str, list[asyncio.TimerHandle]] = {}
+        self._unready: list[str] = []
+        self._free_gpus: list[int] = []
+        self._held_gpus: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is not over yet, or a payload is still being cleared away."""
+        return bool(self.attempts or self._timers or self._unready or len(self.queue))
+
+    def equip(self, executors: Executors) -> None:
+        """What this machine can run jobs with is known: the jobs that waited for it are looked at."""
+        self.executors = executors
+        self._free_gpus = list(range(len(executors.gpus)))
+        self.queue.capacity = machine(self.store.folder, len(executors.gpus))
+        self.equipped.set()
+        waiting, self._unready = self._unready, []
+        for job_id in waiting:
+            self._look_again(job_id)
+
+    # What clients ask for
+
+    def submit(self, intake: Intake, *, force: bool = False, secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Takes a job; the answer to a PUT. Raises Refusal."""
+        if self.draining:
+            raise Refusal("this node finishes its jobs and takes no new ones", status=503, code="ServiceUnavailable", component="Node")
+        spec = intake.job
+        self._check_staging(spec)
+        known = self.store.job_named(spec["Name"], spec["Namespace"]) if spec["Name"] else None
+        job_id = known.id if known else f"j-{uuid.uuid4()}"
+        spec["Name"] = spec["Name"] or job_id
+        version = known.version + 1 if known else 1
+        urls = self._split_urls(spec)
+        digest = _digest(spec, urls)
+        if known and known.digest == digest and not force:
+            raise Refusal(
+                f"no changes detected for new job spec. Job Name: '{spec['Name']}', Job Id: '{job_id}'",
+                status=500,
+                code="",
+                component="Bacalhau",
+                hint="Use the --force flag to override this warning",
+            )
+        self._keep_urls(job_id, version, urls)
+        now = time.time_ns()
+        job = JobRow(
+            job_id, spec["Namespace"], spec["Name"], spec, _lifecycle.PENDING, "", version, 1,
+            known.created if known else now, now, bool(secrets), digest,
+        )  # fmt: skip
+        with self.store.writing():
+            if known:
+                self.store.put_version(known.id, known.version, _answers.job(known, self.node_id, self.instance))
+                self._cancel(known)
+            self.store.put_job(job)
+            self.store.add_events(job, _lifecycle.updated() if known else _lifecycle.submitted())
+        if secrets:
+            self._secrets[job_id] = dict(secrets)
+        evaluation = str(uuid.uuid4())
+        self._begin(job, evaluation)
+        return {"JobID": job_id, "EvaluationID": evaluation, "Warnings": intake.warnings or None}
+
+    def stop(self, job: JobRow, reason: str) -> dict[str, Any]:
+        """Stops a job; the answer to a DELETE. Raises Refusal for one that is over already."""
+        if job.state == _lifecycle.STOPPED:
+            return {"EvaluationID": ""}
+        if job.state == _lifecycle.COMPLETED:
+            raise Refusal("cannot stop job in state Completed", status=500, code="", component="Bacalhau")
+        if job.over:
+            text = f"job {job.id} is in terminal state {job.state} and cannot transition to Stopped"
+            raise Refusal(text, status=500, code="ConflictJobState", component="JobStore")
+        with self.store.writing():
+            self.store.add_events(job, _lifecycle.stopped(reason))
+            self._cancel(job)
+            self._end_job(job, _lifecycle.STOPPED, reason)
+        return {"EvaluationID": str(uuid.uuid4())}
+
+    def rerun(self, job: JobRow, reason: str) -> dict[str, Any]:
+        """Runs a job that is over again, as its next version. Raises Refusal."""
+        if not job.over and job.state != _lifecycle.RUNNING:
+            raise Refusal(f"cannot rerun job in state {job.state}", status=500, code="", component="Bacalhau", hint="Wait until the job has run")
+        if job.secret and job.id not in self._secrets:
+            raise Refusal("this job had secrets, which were not kept; submit it again", status=500, code="", component="Bacalhau")
+        with self.store.writing():
+            self.store.put_version(job.id, job.version, _answers.job(job, self.node_id, self.instance))
+            self._cancel(job)
+            for number, path in self._urls(job).items():
+                os.link(path, self._url_path(job.id, job.version + 1, number))
+            job.version += 1
+            job.state, job.message, job.ran = _lifecycle.PENDING, "", False
+            job.modified = time.time_ns()
+            self.store.put_job(job)
+            self.store.add_events(job, _lifecycle.rerun(reason))
+        evaluation = str(uuid.uuid4())
+        self._begin(job, evaluation)
+        return {"EvaluationID": evaluation, "JobID": job.id, "JobVersion": job.version, "Warnings": None}
+
+    def find(self, text: str, namespace: str = "") -> JobRow:
+        """A job by name, id, or unique prefix of an id. Raises Refusal."""
+        if job := self.store.job_named(text, namespace or "default") or self.store.job(text):
+            return job
+        found = self.store.jobs_with_prefix(text) if len(text) >= 3 and len(text) < 38 else []
+        if len(found) > 1:
+            raise Refusal(
+                f"multiple jobs found for id {text}", status=500, code="MultipleJobsFound", component="JobStore", hint="Use full job ID"
+            )
+        if not found:
+            raise Refusal(f"job not found: {text}", status=404, code="NotFound", component="JobStore")
+        return found[0]
+
+    def execution_folder(self, execution: str) -> Path:
+        return self.store.executions_folder / execution
+
+    def prune(self, older_than: float) -> dict[str, int]:
+        """Forgets jobs that ended more than `older_than` seconds ago, with all their files; how many, and the bytes freed."""
+        before = _gather.disk_use(self.store.folder)
+        jobs = self.store.finished_before(time.time_ns() - int(older_than * 1e9))
+        done = 0
+        for job_id in jobs:
+            executions = self.store.executions(job_id)
+            if any(execution.id in self.attempts for execution in executions):
+                continue
+            row = self.store.job(job_id)
+            self.store.forget(job_id)
+            self._secrets.pop(job_id, None)
+            for execution in executions:
+                _gather.remove(self.execution_folder(execution.id))
+            _gather.remove(self.store.jobs_folder / job_id)
+            for staged in self._staged(row) if row else ():
+                _gather.remove(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
+            done += 1
+        return {"Jobs": done, "Bytes": max(before - _gather.disk_use(self.store.folder), 0)}
+
+    # After a crash
+
+    def leftovers(self) -> list[str]:
+        """Executions of an earlier process that may have left something behind."""
+        return [folder.name for folder in self.store.executions_folder.iterdir() if (folder / _attempt.RUN).exists()]
+
+    def recover(self) -> None:
+        """Ends what an earlier process of this node left running, and takes up what had not begun."""
+        for job in self.store.unfinished():
+            executions = [e for e in self.store.executions(job.id) if not e.over]
+            lost = [e for e in executions if e.started]
+            if lost or (job.secret and job.id not in self._secrets):
+                reason = _lifecycle.RESTARTED
+                with self.store.writing():
+                    for execution in executions:
+                        self._end_execution(job, execution, Outcome(reason, topic="Restart"))
+                    self.store.add_events(job, _lifecycle.job_failed_at_restart())
+                    self._end_job(job, _lifecycle.FAILED, reason)
+                continue
+            self._set_timer(job)
+            if executions:
+                self._enqueue(job, executions[-1])
+            elif job.state == _lifecycle.QUEUED:
+                self._queue_timer(job)
+            else:
+                self._unready.append(job.id)
+
+    def sweep_folders(self) -> None:
+        """Removes folders that no job of the store owns, and everything but log and result of executions that are over."""
+        known, jobs = self.store.execution_ids(), self.store.job_ids()
+        for folder in list(self.store.executions_folder.iterdir()):
+            if folder.name not in known:
+                _gather.remove(folder)
+            elif folder.name not in self.attempts:
+                _gather.remove(folder / _attempt.RUN)
+                for part in folder.glob("result.tar.gz.*"):
+                    part.unlink(missing_ok=True)
+        for folder in list(self.store.jobs_folder.iterdir()):
+            if folder.name not in jobs:
+                _gather.remove(folder)
+
+    def stop_all(self) -> list[Attempt]:
+        """Stops every job; the attempts that are still ending."""
+        for job in self.store.unfinished():
+            with suppress(Refusal):
+                self.stop(job, "the node was stopped")
+        return list(self.attempts.values())
+
+    # A job's way
+
+    def _begin(self, job: JobRow, evaluation: str) -> None:
+        self._set_timer(job)
+        if self.executors is None:
+            self._unready.append(job.id)
+        else:
+            # After the answer to the PUT: a client sees Pending first, as on a real node.
+            self.loop.call_soon(self._look_again, job.id, evaluation)
+
+    def _look_again(self, job_id: str, evaluation: str = "") -> None:
+        if (job := self.store.job(job_id)) and not job.over:
+            self._evaluate(job, evaluation)
+        self._fill()
+
+    def _evaluate(self, job: JobRow, evaluation: str = "") -> None:
+        """Starts a job's next execution, or says why there is none, or ends it."""
+        executions = [e for e in self.store.executions(job.id) if e.job_version == job.version]
+        if any(not e.over for e in executions):
+            return
+        completed = sum(e.compute == _lifecycle.EXECUTION_COMPLETED for e in executions)
+        failed = sum(e.compute == _lifecycle.EXECUTION_FAILED for e in executions)
+        missing = job.spec["Count"] - completed
+        with self.store.writing():
+            if missing <= 0:
+                self.store.add_events(job, _lifecycle.state_update(_lifecycle.COMPLETED))
+                self._end_job(job, _lifecycle.COMPLETED, "")
+            elif completed:
+                self._wait_or_fail(job, _lifecycle.REJECTED, missing)
+            elif failed >= _lifecycle.ATTEMPTS:
+                self._wait_or_fail(job, _lifecycle.TRIED_TWICE, missing)
+            elif reason := self._unsuitable(job):
+                self._wait_or_fail(job, reason, missing)
+            else:
+                self._request(job, evaluation or str(uuid.uuid4()), len(executions))
+
+    def _request(self, job: JobRow, evaluation: str, number: int) -> None:
+        now = time.time_ns()
+        execution = ExecutionRow(f"e-{uuid.uuid4()}", job.id, job.version, evaluation, job.version * 1000 + number, now, now)
+        self.store.put_execution(execution)
+        events = [_lifecycle.requested(execution.id, self.node_id)]
+        if not job.ran:
+            events.append(_lifecycle.state_update(_lifecycle.RUNNING))
+            job.ran = True
+        self.store.add_events(job, *events, _lifecycle.execution_running(execution.id))
+        job.state, job.message = _lifecycle.RUNNING, ""
+        self.store.touch_job(job)
+        self._enqueue(job, execution)
+
+    def _enqueue(self, job: JobRow, execution: ExecutionRow) -> None:
+        # A log stream that opens now waits for the first line, even while the execution waits for room.
+        self.logs.begin(execution.id)
+        self.queue.add(execution.id, self._amounts(job))
+
+    def _fill(self) -> None:
+        if self.executors is None:
+            return
+        for execution_id in list(self.queue.ready()):
+            execution = self.store.execution(execution_id)
+            job = self.store.job(execution.job) if execution else None
+            if execution is None or job is None or execution.over or job.over:
+                self.queue.drop(execution_id)
+                self.logs.end(execution_id)
+                continue
+            execution.started = True
+            with self.store.writing():
+                self.store.put_execution(execution)
+            self._start(job, execution)
+
+    def _start(self, job: JobRow, execution: ExecutionRow) -> None:
+        task = job.task
+        meta = task.get("Meta") or {}
+        interpreter = meta.get(_marks.META_INTERPRETER, "")
+        amounts = self._amounts(job)
+        gpus = tuple(self._free_gpus[: amounts.gpu])
+        self._free_gpus = self._free_gpus[len(gpus) :]
+        self._held_gpus[execution.id] = gpus
+        folder = self.execution_folder(execution.id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        executor = self._executor(interpreter)
+        assert executor is not None  # noqa: S101 - _unsuitable() has looked
+        system_env = {
+            "BACALHAU_EXECUTION_ID": execution.id,
+            "BACALHAU_JOB_ID": job.id,
+            "BACALHAU_JOB_TYPE": job.spec["Type"],
+            "BACALHAU_PARTITION_INDEX": "0",
+            "BACALHAU_PARTITION_COUNT": str(job.spec["Count"]),
+        }
+        limit = (task.get("Timeouts") or {}).get("ExecutionTimeout", 0)
+        plan = Plan(
+            execution.id, job.id, task, executor, interpreter, meta.get(_marks.META_LANGUAGE, ""), amounts, folder, self._urls(job),
+            self.store.staging, system_env, gpus, self._secrets.get(job.id, {}), limit,
+        )  # fmt: skip
+
+        def ended(outcome: Outcome) -> None:
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._ended, execution.id, outcome)
+
+        attempt = Attempt(plan, self.logs.begin(execution.id), ended)
+        self.attempts[execution.id] = attempt
+        attempt.start()
+
+    def _ended(self, execution_id: str, outcome: Outcome) -> None:
+        """An attempt is over, and nothing of it is left."""
+        self.attempts.pop(execution_id, None)
+        self.queue.drop(execution_id)
+        self._free_gpus += self._held_gpus.pop(execution_id, ())
+        execution = self.store.execution(execution_id)
+        job = self.store.job(execution.job) if execution else None
+        if execution and job and not execution.over:
+            with self.store.writing():
+                self._end_execution(job, execution, outcome)
+            if not job.over:
+                if outcome.failure and job.spec["Type"] == "ops":
+                    with self.store.writing():
+                        self.store.add_events(job, _lifecycle.job_failed_at_restart())
+                        self._end_job(job, _lifecycle.FAILED, "Job failed because one or more executions failed")
+                else:
+                    self._evaluate(job)
+        self.logs.end(execution_id)
+        self._fill()
+
+    def _end_execution(self, job: JobRow, execution: ExecutionRow, outcome: Outcome) -> None:
+        execution.desired = _lifecycle.DESIRED_STOPPED
+        if outcome.failure:
+            execution.compute, execution.compute_message = _lifecycle.EXECUTION_FAILED, outcome.failure
+            execution.desired_message = "execution failed"
+            event = _lifecycle.execution_failed(execution.id, outcome.failure, topic=outcome.topic)
+        else:
+            execution.compute, execution.desired_message = _lifecycle.EXECUTION_COMPLETED, "execution completed"
+            execution.output, execution.published = dict(outcome.output), outcome.published
+            event = _lifecycle.execution_completed(execution.id)
+        self.store.add_events(job, event)
+        self.store.touch_execution(execution)
+
+    def _wait_or_fail(self, job: JobRow, reason: str, missing: int) -> None:
+        message = _lifecycle.not_enough_nodes(self.node_id, reason, missing)
+        if self._queue_left(job) > 0:
+            job.state, job.message = _lifecycle.QUEUED, f"Job queued. {message}"
+            self.store.add_events(job, _lifecycle.queued(job.message))
+            self.store.touch_job(job)
+            self._queue_timer(job)
+        else:
+            self.store.add_events(job, _lifecycle.unplaceable(message, missing))
+            self._end_job(job, _lifecycle.FAILED, message)
+
+    def _cancel(self, job: JobRow) -> None:
+        """Takes a job's live executions away; their payloads end soon after."""
+        events: list[Event] = []
+        for execution in self.store.executions(job.id):
+            if execution.over:
+                continue
+            execution.compute = _lifecycle.EXECUTION_CANCELLED
+            execution.desired = _lifecycle.DESIRED_STOPPED
+            execution.compute_message = execution.desired_message = _lifecycle.STOP_REQUESTED
+            events.append(_lifecycle.execution_stopped(execution.id))
+            self.store.touch_execution(execution)
+            self._let_go(execution.id)
+        self.store.add_events(job, *events)
+
+    def _let_go(self, execution_id: str) -> None:
+        if attempt := self.attempts.get(execution_id):
+            attempt.stop()
+        elif self.queue.drop(execution_id):
+            self.logs.end(execution_id)
+
+    def _end_job(self, job: JobRow, state: str, message: str) -> None:
+        job.state, job.message = state, message
+        self.store.touch_job(job)
+        for timer in self._timers.pop(job.id, ()):
+            timer.cancel()
+        self._unready = [job_id for job_id in self._unready if job_id != job.id]
+        if state != _lifecycle.COMPLETED or job.id in self._secrets:
+            self._secrets.pop(job.id, None)
+
+    # Time
+
+    def _set_timer(self, job: JobRow) -> None:
+        for timer in self._timers.pop(job.id, ()):
+            timer.cancel()
+        _, _, total = _intake.timeouts(job.task.get("Timeouts") or {})
+        left = (self._started(job) + total * 10**9 - time.time_ns()) / 1e9
+        self._timers[job.id] = [self.loop.call_later(max(left, 0), self._total_timeout, job.id, total)] if total else []
+
+    def _queue_timer(self, job: JobRow) -> None:
+        self._timers.setdefault(job.id, []).append(self.loop.call_later(max(self._queue_left(job), 0), self._queue_timeout, job.id, job.version))
+
+    def _queue_left(self, job: JobRow) -> float:
+        _, queue, _ = _intake.timeouts(job.task.get("Timeouts") or {})
+        return (self._started(job) + queue * 10**9 - time.time_ns()) / 1e9 if queue else 0.0
+
+    def _started(self, job: JobRow) -> int:
+        """When this version of the job came in: its time limits count from here."""
+        if job.version == 1:
+            return job.created
+        first = [item for item in self.store.history(job.id, kind="job", limit=10_000) if item["JobVersion"] == job.version]
+        return _answers.nanoseconds(first[0]["Time"]) if first else job.modified
+
+    def _total_timeout(self, job_id: str, seconds: int) -> None:
+        job = self.store.job(job_id)
+        if job is None or job.over:
+            return
+        with self.store.writing():
+            for execution in self.store.executions(job_id):
+                if not execution.over:
+                    self._end_execution(job, execution, Outcome(_lifecycle.execution_timed_out(seconds)))
+                    self._let_go(execution.id)
+            event = _lifecycle.job_timed_out(seconds)
+            self.store.add_events(job, event)
+            self._end_job(job, _lifecycle.FAILED, event.message)
+
+    def _queue_timeout(self, job_id: str, version: int) -> None:
+        job = self.store.job(job_id)
+        if job is None or job.state != _lifecycle.QUEUED or job.version != version:
+            return
+        message = job.message.removeprefix("Job queued. ")
+        with self.store.writing():
+            self.store.add_events(job, _lifecycle.unplaceable(message, job.spec["Count"]))
+            self._end_job(job, _lifecycle.FAILED, message)
+
+    # What a job asks for
+
+    def _executor(self, interpreter: str) -> Executor | None:
+        if self.executors is None:
+            return None
+        return self.executors.host if interpreter else self.executors.container
+
+    @property
+    def engines(self) -> list[str]:
+        """The engines in node info: `host` stands for jobs that carry the mark of an interpreter."""
+        return ["docker", "host"] if self.executors and self.executors.container else ["host"]
+
+    def _unsuitable(self, job: JobRow) -> str:
+        """Why this node can't run a job, in the recorded words; "" if it can."""
+        task = job.task
+        engine = task["Engine"]["Type"].lower()
+        interpreter = (task.get("Meta") or {}).get(_marks.META_INTERPRETER, "")
+        if engine != "docker" or self._executor(interpreter) is None:
+            return _lifecycle.no_support(engine, self.engines)
+        for source in task.get("InputSources") or ():
+            kind = source["Source"]["Type"].lower()
+            if kind not in _answers.STORAGE_SOURCES:
+                return _lifecycle.no_support(kind, _answers.STORAGE_SOURCES)
+        publisher = task["Publisher"]["Type"].lower()
+        if publisher and publisher not in _answers.PUBLISHERS:
+            return _lifecycle.no_support(publisher, _answers.PUBLISHERS)
+        if job.spec["Type"] not in ("batch", "ops") or job.spec["Constraints"]:
+            return _lifecycle.REJECTED
+        if not self.queue.capacity.holds(self._amounts(job)):
+            capacity = self.queue.capacity
+            return _lifecycle.busy(capacity.cpu, capacity.memory, capacity.disk, capacity.gpu)
+        return ""
+
+    def _amounts(self, job: JobRow) -> Amounts:
+        """What a job counts for: a default CPU or memory is cut to what this node has, one that was asked for is not."""
+        resources = job.task["Resources"]
+        cpu, memory, disk, gpu = _intake.amounts(resources)
+        if resources["CPU"] == _intake.DEFAULT_CPU:
+            cpu = min(cpu, self.queue.capacity.cpu)
+        if resources["Memory"] == _intake.DEFAULT_MEMORY:
+            memory = min(memory, self.queue.capacity.memory)
+        return Amounts(cpu, memory, disk, gpu)
+
+    def _check_staging(self, spec: Mapping[str, Any]) -> None:
+        for source in spec["Tasks"][0].get("InputSources") or ():
+            if source["Source"]["Type"].lower() in _inputs.STAGED_TYPES:
+                try:
+                    _inputs.inside(self.store.staging, str((source["Source"].get("Params") or {}).get("SourcePath", "")))
+                except _inputs.InputProblem as problem:
+                    raise Refusal(str(problem), code="BadRequest", component="Node") from None
+
+    def _staged(self, job: JobRow) -> list[Path]:
+        found = []
+        for source in job.task.get("InputSources") or ():
+            if source["Source"]["Type"].lower() in _inputs.STAGED_TYPES:
+                with suppress(_inputs.InputProblem):
+                    found.append(_inputs.inside(self.store.staging, str(source["Source"]["Params"].get("SourcePath", ""))))
+        return found
+
+    # Long inline inputs
+
+    def _split_urls(self, spec: dict[str, Any]) -> dict[int, str]:
+        """Takes long data URLs out of a spec: number of the input source → URL."""
+        urls: dict[int, str] = {}
+        for number, source in enumerate(spec["Tasks"][0].get("InputSources") or ()):
+            params = source["Source"].get("Params") or {}
+            url = params.get("URL", "")
+            if source["Source"]["Type"].lower() == "inline" and isinstance(url, str) and len(url) > _IN_ROW:
+                urls[number] = url
+                params["URL"] = url.partition(",")[0][:256] + ","
+        return urls
+
+    def _url_path(self, job_id: str, version: int, number: int) -> Path:
+        return self.store.jobs_folder / job_id / f"{version}-{number}.url"
+
+    def _keep_urls(self, job_id: str, version: int, urls: Mapping[int, str]) -> None:
+        for number, url in urls.items():
+            path = self._url_path(job_id, version, number)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_text(url, "utf-8", "replace")
+
+    def _urls(self, job: JobRow) -> dict[int, Path]:
+        sources = job.task.get("InputSources") or ()
+        paths = {number: self._url_path(job.id, job.version, number) for number in range(len(sources))}
+        return {number: path for number, path in paths.items() if path.exists()}
+
+
+def _digest(spec: Mapping[str, Any], urls: Mapping[int, str]) -> str:
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+    for number, url in urls.items():
+        digest.update(f"{number}:".encode() + hashlib.sha256(url.encode("utf-8", "replace")).digest())
+    return digest.hexdigest()
