@@ -19,6 +19,8 @@ LOG, RESULT, RUN = "log", "result.tar.gz", "run"
 """Names in an execution's folder: its log, its published archive, and all that goes when it is over."""
 
 _OUTPUTS = "/outputs"
+_NETWORKS = {"Default": "full", "Bridge": "full", "Full": "full", "Host": "host", "HTTP": "http"}
+"""Bacalhau's words → the executors'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Attempt:
             interpreter=plan.interpreter,
             language=plan.language,
             image=str(params.get("Image", "")),
-            network=network.get("Type", "None"),
+            network=_NETWORKS.get(network.get("Type", ""), "none"),
             domains=tuple(network.get("Domains", ())),
             cpus=plan.amounts.cpu,
             memory=plan.amounts.memory,

@@ -232,6 +232,4 @@ def _new_key() -> str:
 
 
 def _gpu(number: int, gpu: Any) -> dict[str, Any]:
-    if isinstance(gpu, dict):
-        return gpu
-    return {"Index": number, "Name": str(getattr(gpu, "name", gpu)), "Vendor": "NVIDIA", "Memory": int(getattr(gpu, "memory", 0)), "PCIAddress": ""}
+    return {"Index": number, "Name": gpu.name, "Vendor": "NVIDIA", "Memory": gpu.memory >> 20, "PCIAddress": gpu.bus}
