@@ -53,11 +53,17 @@ class _Stop(Exception):
         self.steps = []
 
 
+class _TooLarge(Exception):
+    pass
+
+
 def dumps(value, name="value", max_size=None):
     """The value as bytes; raises Unsendable, whose path begins with `name`."""
     encoder = Encoder(max_size)
     try:
         encoder.value(value, 0)
+    except _TooLarge:
+        raise Unsendable(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
     except _Stop as stop:
         path = name + "".join(reversed(stop.steps))
         raise Unsendable(path, type_name(stop.value), stop.reason) from None
@@ -126,7 +132,7 @@ class Encoder:
     def put(self, data):
         self.size += len(data)
         if self.max_size is not None and self.size > self.max_size:
-            raise _Stop(data, "and the whole is larger than %d bytes" % self.max_size)
+            raise _TooLarge
         self.out.append(data)
 
     def count(self, number):

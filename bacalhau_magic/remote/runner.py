@@ -1,0 +1,286 @@
+"""The cell itself, in its own process: runs it as `__main__` and encodes what it made."""
+
+import builtins
+import os
+import sys
+
+_VALUE = "__bacalhau_value__"
+_ONLY_AST = 0x400
+_TOP_LEVEL_AWAIT = 0x2000
+_COROUTINE = 0x80
+_PICTURES = (
+    ("image/png", "_repr_png_"),
+    ("image/jpeg", "_repr_jpeg_"),
+    ("image/svg+xml", "_repr_svg_"),
+    ("text/latex", "_repr_latex_"),
+    ("text/markdown", "_repr_markdown_"),
+)
+
+
+class _InputError(Exception):
+    """An input that can't be loaded here; the text is a finished sentence."""
+
+
+def run(request, here, say):
+    """Runs the cell; `say` takes bytes for the supervisor: S, then R and the result. Returns an exit code."""
+    codec = _load(here, "codec")
+    filename = request.get("filename") or request["file"]
+    path = os.path.join(here, request["file"])
+    space = _prepare(request, path)
+    header, parts = {"outcome": "ok", "exit_code": 0}, []
+    error = None
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+        for name in request.get("vars", ()):
+            space[name] = _variable(codec, here, name)
+    except _InputError as problem:
+        said = str(problem)
+        ename = "ModuleNotFoundError" if isinstance(problem.__cause__, codec.MissingLibrary) else "ValueError"
+        error = {"ename": ename, "evalue": said, "traceback": "%s: %s\n" % (ename, said), "mro": [ename, "Exception"]}
+        say(b"R" + _packed({"outcome": "error", "exit_code": 1, "error": error}, []))
+        return 1
+    say(b"S")
+    try:
+        code = _compiled(source, filename, request.get("show"))
+        _execute(code, space)
+        _finish(codec, request, space, header, parts)
+    except SystemExit as stop:
+        header.update(outcome="exit", exit_code=_exit_code(stop.code))
+        if header["exit_code"] == 0 and request.get("outputs"):
+            _outputs(codec, request, space, header, parts, request["max_result"])
+    except BaseException as problem:
+        header.update(outcome="error", exit_code=1, error=_described(problem, source, filename))
+    _flush()
+    say(b"R" + _packed(header, parts))
+    parts = None
+    _leave()
+    return {"ok": 0, "error": 1}.get(header["outcome"], header["exit_code"] & 0xFF)
+
+
+def _load(here, name):
+    loaded = sys.modules.get("_bacalhau_" + name)
+    if loaded is not None:
+        return loaded
+    full = "_bacalhau_" + name
+    loader = type(__loader__)(full, os.path.join(here, name + ".py"))
+    module = type(sys)(full)
+    module.__file__ = loader.path
+    module.__loader__ = loader
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        code = loader.get_code(full)
+    finally:
+        sys.dont_write_bytecode = writes
+    sys.modules[full] = module
+    exec(code, module.__dict__)
+    return module
+
+
+def _packed(header, parts):
+    import marshal
+
+    return marshal.dumps((header, parts))
+
+
+def _prepare(request, path):
+    """The cell's world: `__main__`, arguments, a closed stdin; gives its namespace."""
+    main = type(sys)("__main__")
+    main.__builtins__ = builtins
+    main.__file__ = path
+    sys.modules["__main__"] = main
+    sys.argv = [path] + list(request.get("args", ()))
+    here = os.path.dirname(path)
+    sys.path[:] = [""] + [place for place in sys.path if place and os.path.abspath(place) != here]
+    builtins.input = _no_input
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(encoding="utf-8")
+    return main.__dict__
+
+
+def _no_input(prompt="", /):
+    raise EOFError("stdin is closed: a job has no keyboard. Send the value with --input or as a program argument.")
+
+
+def _variable(codec, here, name):
+    with open(os.path.join(here, "vars", name + ".bin"), "rb") as file:
+        data = file.read()
+    try:
+        return codec.loads(data)
+    except codec.MissingLibrary as problem:
+        library = problem.library
+        raise _InputError(
+            "The input %s needs %s, which is not installed where the cell runs. Add --pip %s, or choose an --image that has it."
+            % (name, library, library)
+        ) from problem
+    except codec.CodecError as problem:
+        raise _InputError("The input %s can't be read where the cell runs: %s." % (name, problem)) from problem
+
+
+def _compiled(source, filename, show):
+    """The cell's code; its last expression is kept under _VALUE."""
+    import _ast
+
+    tree = compile(source, filename, "exec", _ONLY_AST | _TOP_LEVEL_AWAIT, True)
+    if show and tree.body and isinstance(tree.body[-1], _ast.Expr):
+        last = tree.body[-1]
+        place = {"lineno": last.lineno, "col_offset": last.col_offset, "end_lineno": last.end_lineno, "end_col_offset": last.end_col_offset}
+        target = _ast.Name(id=_VALUE, ctx=_ast.Store(), **place)
+        tree.body[-1] = _ast.Assign(targets=[target], value=last.value, type_comment=None, **place)
+    return compile(tree, filename, "exec", _TOP_LEVEL_AWAIT, True)
+
+
+def _execute(code, space):
+    if not code.co_flags & _COROUTINE:
+        exec(code, space)
+        return
+    import asyncio
+
+    asyncio.run(type(_execute)(code, space)())
+
+
+def _finish(codec, request, space, header, parts):
+    """Encodes the value and the wanted names."""
+    room = request["max_result"]
+    shown = _VALUE in space
+    value = space.pop(_VALUE, None)
+    if shown and request.get("value"):
+        try:
+            data = codec.dumps(value, "the cell's value", room)
+            parts.append(("value", codec.type_name(value), data))
+            room -= len(data)
+            shown = False
+        except codec.Unsendable as reason:
+            header.setdefault("unsendable", {})[""] = str(reason)
+    if shown and value is not None:
+        parts.append(("mime", "", _mime(value)))
+    _outputs(codec, request, space, header, parts, room)
+
+
+def _outputs(codec, request, space, header, parts, room):
+    for name in request.get("outputs", ()):
+        if name not in space:
+            header.setdefault("missing", []).append(name)
+            continue
+        try:
+            data = codec.dumps(space[name], name, room)
+        except codec.Unsendable as reason:
+            header.setdefault("unsendable", {})[name] = str(reason)
+            continue
+        parts.append(("output:" + name, codec.type_name(space[name]), data))
+        room -= len(data)
+
+
+def _mime(value):
+    """The value's own display as JSON: its repr, and pictures where it draws itself."""
+    import binascii
+    import json
+
+    try:
+        shown = {"text/plain": repr(value)}
+    except Exception as problem:
+        shown = {"text/plain": "<%s whose repr raised %s>" % (type(value).__name__, type(problem).__name__)}
+    for kind, method in _PICTURES:
+        draw = getattr(type(value), method, None)
+        if draw is None:
+            continue
+        try:
+            picture = draw(value)
+        except Exception:
+            continue
+        if isinstance(picture, tuple):  # (data, metadata)
+            picture = picture[0]
+        if isinstance(picture, bytes):
+            picture = binascii.b2a_base64(picture, newline=False).decode("ascii")
+        if isinstance(picture, str):
+            shown[kind] = picture
+    return json.dumps(shown).encode("ascii")
+
+
+def _exit_code(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return int(code)
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _described(problem, source, filename):
+    """The exception as facts, its traceback on the cell's own lines and without frames of ours."""
+    import linecache
+    import traceback
+
+    try:
+        import io
+        import tokenize
+
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        text = source.decode(encoding, "replace")
+    except SyntaxError:
+        text = source.decode("utf-8", "replace")
+    lines = [line + "\n" for line in text.splitlines()]
+    linecache.cache[filename] = (len(source), None, lines, filename)
+    _trim(problem, filename, set())
+    kind = type(problem)
+    try:
+        told = "".join(traceback.format_exception(kind, problem, problem.__traceback__))
+    except Exception:
+        told = "%s (its traceback can't be shown)\n" % kind.__name__
+    try:
+        evalue = str(problem)
+    except Exception:
+        evalue = "<unprintable %s>" % kind.__name__
+    mro = [base.__name__ for base in kind.__mro__ if base is not object]
+    return {"ename": kind.__name__, "evalue": evalue, "traceback": told, "mro": mro}
+
+
+def _trim(problem, filename, seen):
+    """Cuts the frames above the cell off an exception and all that it carries."""
+    waiting = [problem]
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        frame = error.__traceback__
+        while frame is not None and frame.tb_frame.f_code.co_filename != filename:
+            frame = frame.tb_next
+        if frame is None:
+            frame = error.__traceback__
+            while frame is not None and frame.tb_frame.f_globals.get("__name__") == __name__:
+                frame = frame.tb_next
+        under = frame
+        while under is not None and under.tb_next is not None:
+            if under.tb_next.tb_frame.f_globals.get("__name__") == __name__:
+                under.tb_next = None  # input()
+            under = under.tb_next
+        try:
+            error.__traceback__ = frame
+            waiting += [error.__cause__, error.__context__]
+            waiting += getattr(error, "exceptions", None) or ()
+        except Exception:
+            continue
+
+
+def _flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+def _leave():
+    """What a script's end does: waits for its threads, runs its exit functions."""
+    try:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        import atexit
+
+        atexit._run_exitfuncs()
+    except BaseException as problem:
+        sys.stderr.write("%s: %s\n" % (type(problem).__name__, problem))
+    _flush()
