@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -294,14 +294,17 @@ def config(session: Session, words: list[str]) -> Any:
     return Table(("setting", "value"), tuple((name, value) for name, value, _ in rows), notes=session.settings.warnings)
 
 
-def _saved(words: list[str]) -> tuple[list[str], str]:
+def _saved(words: list[str]) -> tuple[list[str], Literal["project", "user", ""]]:
     if "--save" not in words:
         return words, ""
     place = words.index("--save")
-    where = words[place + 1] if place + 1 < len(words) else ""
-    if where not in ("project", "user"):
-        raise OptionError("--save needs project or user.", option="--save", hint="For example %bacalhau config timeout=10m --save user.")
-    return words[:place] + words[place + 2 :], where
+    rest = words[:place] + words[place + 2 :]
+    match words[place + 1 : place + 2]:
+        case ["project"]:
+            return rest, "project"
+        case ["user"]:
+            return rest, "user"
+    raise OptionError("--save needs project or user.", option="--save", hint="For example %bacalhau config timeout=10m --save user.")
 
 
 def _assignment(word: str) -> tuple[str, str]:

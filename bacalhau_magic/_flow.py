@@ -68,14 +68,14 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
         emit(Noticed(notice))
     request, packed = prepare(request, means)
     emit(Packed(len(packed.body)))
-    if stop.requested:
+    if stop.requested.is_set():
         raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason)
     client = means.client(packed.route.target.endpoint)
     ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell)
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
-    return follow(ref, packed.nonce, request, means, emit, stop)
+    return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
 
 
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
@@ -84,11 +84,13 @@ def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit
     emit(Packed(len(packed.body)))
     ref = submit(means.client(route.target.endpoint), packed, means.ledger, notebook=request.notebook, cell=request.cell)
     emit(Submitted(ref, route))
-    return follow(ref, packed.nonce, request, means, emit, stop)
+    return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
 
 
-def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
-    """Watch a job that was sent, to its end, and collect its result."""
+def follow(
+    ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest, job: Job | None = None
+) -> JobResult:
+    """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here."""
     options = request.options
     ended: Ended | None = None
     for event in watch(
@@ -100,6 +102,7 @@ def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Em
         stop=stop,
         background=options.bg,
         ledger=means.ledger,
+        job=job,
     ):
         emit(event)
         if isinstance(event, Ended):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ._cellnames import free_names
+from ._cellnames import read
 from ._languages import Language
 from ._stages import InputItem
 from .errors import OptionError, ResultError, UnsendableInputError
@@ -58,7 +58,7 @@ def _free_globals(code: str, language: Language, namespace: Mapping[str, Any]) -
         raise OptionError(
             f"-i auto reads Python cells only; this one is {language.name}.", option="inputs", hint="Name the variables: -i a,b."
         )
-    return [name for name in sorted(free_names(code)) if name in namespace and not _is_importable(namespace[name])]
+    return [name for name in read(code).reads if name in namespace and not _is_importable(namespace[name])]
 
 
 def _is_importable(value: object) -> bool:
@@ -236,8 +236,8 @@ class PendingValue:
     __call__ = __iter__ = __len__ = __bool__ = __getitem__ = __setitem__ = __contains__ = _raise
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _raise
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _raise
-    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pos__ = __abs__ = __int__ = __float__ = __index__ = __str__ = __setattr__ = _raise  # type: ignore[assignment]
-    __eq__ = __ne__ = _raise  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pos__ = __abs__ = __int__ = __float__ = __index__ = __str__ = __setattr__ = _raise
+    __eq__ = __ne__ = _raise
     __hash__ = None  # type: ignore[assignment]
 
 

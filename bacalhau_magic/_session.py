@@ -7,25 +7,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from . import _argspec, _cellnames, _flow, _marks, _settings, _targets
+from . import _argspec, _flow, _marks, _settings, _targets
 from ._flow import Means
 from ._job import RemoteJob
+from ._cellnames import CellNames, read
 from ._causes import Cause, causes
 from ._ledger import Ledger, Row, default_path
 from ._namespace import capture
 from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobRef, JobResult, PackedJob, Route, Submitted, Target
-from ._watch import StopRequest, read_log
-from ._wire import Execution, HistoryItem, Job
-from .client import Client, check_directory, fetch_files
-from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError
+from ._submit import reconcile
+from ._watch import StopRequest, deliver_stops
+from ._wire import STDERR, Execution, HistoryItem, Job
+from .client import Client, LogStreamError, check_directory, fetch_files
+from .errors import ApiError, BacalhauMagicError, CellSyntaxError, NodeError, NotFoundError, OptionError
 from .node import _daemon
 from .options import JobOptions
 from .progress import Place, View, choose_view
+from .remote.packets import Assembler
+from .remote.packets import Text as PacketText
 
 _TARGET_KEPT = 20.0
 """Seconds for which what was found of a place is believed; after that it is asked again."""
@@ -160,13 +165,11 @@ class Session:
         """
         settings = self.settings
         complete, limits = settings.apply(options)
-        language, complete, notices = _argspec.settled(complete, settings.languages)
+        checked = _argspec.check(complete, settings.languages, strict=settings.strict)
+        language, complete = checked.language, checked.options
         if not code.strip():
             raise OptionError("The cell is empty.", hint="Write the code that is to run below the %%bacalhau line.")
-        shows = True
-        if language.is_python:
-            shape = _cellnames.read(code, check_syntax=complete.image is None)
-            shows = not shape.hides_value
+        shows = not (language.is_python and _shape(code, complete).hidden)
         around = self.surroundings
         captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
         return CellRequest(
@@ -180,7 +183,7 @@ class Session:
             interpreter=sys.executable,
             filename=around.filename(),
             shows_value=shows,
-            notices=(*limits, *notices, *captured.notices),
+            notices=(*limits, *checked.notices, *captured.notices),
             origins=settings.origins,
         )
 
@@ -340,7 +343,13 @@ class Session:
             return [(stream, line + "\n") for stream, line in known.logs()]
         client = self.client(ref.endpoint)
         nonce = _flow.marks_of(dict(client.job(ref.job_id, ref.namespace).task.meta))[0]
-        return read_log(client, ref, nonce)
+        packets = Assembler(nonce)
+        pieces: list[tuple[str, str]] = []
+        with suppress(LogStreamError), client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
+            for kind, text in stream:
+                name = "stderr" if kind == STDERR else "stdout"
+                pieces += [(name, piece.text) for piece in packets.feed(kind, text) if isinstance(piece, PacketText)]
+        return pieces
 
     def state_of(self, row: Row) -> str:
         """A row's state: how it ended where that is known, else what its endpoint says."""
@@ -362,19 +371,16 @@ class Session:
 
     def reconcile(self) -> None:
         """Look up the requests whose answer was lost, and deliver the stops that could not be delivered."""
-        for row in self.ledger.unsettled():
-            if row.socket and _daemon.running() is None:
-                continue
-            try:
-                found = self.client(self.endpoint_of(row)).jobs(labels=f"{_marks.REQUEST_LABEL}={row.request_id}", limit=1)
-            except (ApiError, NodeError):
-                continue
-            if found and found[0].id:
-                self.ledger.sent(row.request_id, found[0].id)
+        for endpoint in self.endpoints():
+            client = self.client(endpoint)
+            with suppress(ApiError):
+                reconcile(client, self.ledger)
+            deliver_stops(client, self.ledger)
 
-    def save(self, values: Mapping[str, str], where: str) -> None:
+    def save(self, values: Mapping[str, str], where: Literal["project", "user"]) -> None:
         """Write settings into the project's or the user's file."""
-        _settings.save(values, where, self.folder)
+        for name, value in values.items():
+            _settings.save(name, value, where, folder=self.folder)
 
     def close(self) -> None:
         """Close the clients; jobs go on."""
@@ -382,6 +388,16 @@ class Session:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+
+def _shape(code: str, options: JobOptions) -> CellNames:
+    """What a Python cell's text tells. With a chosen image its syntax is that Python's matter, and found in the job."""
+    try:
+        return read(code)
+    except CellSyntaxError:
+        if options.image is None:
+            raise
+        return CellNames()
 
 
 def _still_there(endpoint: Endpoint) -> bool:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from . import _marks
 from ._stages import Endpoint, Target
-from ._wire import NodeState
-from .packing import cluster_limit
+from ._wire import PAYLOAD_LIMIT, NodeState
 
 _LOCAL_LIMIT = 400_000_000
 """Bytes of job JSON that the embedded node takes over its own socket."""
@@ -18,7 +17,7 @@ def target(endpoint: Endpoint, version: str, nodes: Sequence[NodeState]) -> Targ
     """The Target of an endpoint: an embedded node says in its labels what it keeps, a cluster has its nodes' reports."""
     labels = next((node.info.labels for node in nodes if _marks.NODE_LOCAL in node.info.labels), None)
     if labels is None:
-        return Target("bacalhau", endpoint, version, payload_limit=cluster_limit, nodes=tuple(nodes))
+        return Target("bacalhau", endpoint, version, payload_limit=PAYLOAD_LIMIT, nodes=tuple(nodes))
     return Target(
         "local",
         endpoint,

@@ -17,6 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 API_PREFIX = "/api/v1"
 SECRETS_HEADER = "X-Bacalhau-Magic-Secrets"
 
+PAYLOAD_LIMIT = 900_000
+"""Bytes of job JSON that a cluster takes: above 1 MiB a job blocks its node, and nodes add something of their own."""
+
 PENDING, QUEUED, RUNNING = "Pending", "Queued", "Running"
 COMPLETED, FAILED, STOPPED = "Completed", "Failed", "Stopped"
 TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})

@@ -32,9 +32,37 @@ _START_LIMIT = 30.0
 _DRAIN_LIMIT = 60.0
 _PROVED = 5.0
 _KEPT_ENVIRONMENT = frozenset(
-    "PATH HOME USER LOGNAME LANG LANGUAGE LC_ALL LC_CTYPE TZ TMPDIR TEMP TMP SHELL XDG_RUNTIME_DIR XDG_DATA_HOME XDG_CONFIG_HOME "
-    "XDG_CACHE_HOME DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG CONTAINER_HOST SSL_CERT_FILE SYSTEMROOT COMSPEC PATHEXT APPDATA "
-    "LOCALAPPDATA USERPROFILE USERNAME".split()
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+        "TMPDIR",
+        "TEMP",
+        "TMP",
+        "SHELL",
+        "XDG_RUNTIME_DIR",
+        "XDG_DATA_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_CONFIG",
+        "CONTAINER_HOST",
+        "SSL_CERT_FILE",
+        "SYSTEMROOT",
+        "COMSPEC",
+        "PATHEXT",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "USERPROFILE",
+        "USERNAME",
+    ]
 )
 
 
@@ -116,12 +144,23 @@ def package_version() -> str:
 
 def door(places: Places | None = None) -> Endpoint:
     """The embedded node's endpoint; starts the node if none runs. Raises NodeError."""
+    return _endpoint(start(places))
+
+
+def running(places: Places | None = None) -> Endpoint | None:
+    """The endpoint of the node that runs now, or None; starts nothing."""
+    node = find(places)
+    return _endpoint(node) if node else None
+
+
+def _endpoint(node: Reached) -> Endpoint:
     from .._stages import Credential, Endpoint
 
-    node = start(places)
     if node.socket:
         return Endpoint(url="http://localhost", socket=node.socket, origin="embedded node")
-    return Endpoint(url=f"http://127.0.0.1:{node.port}", credential=Credential(key=node.key, origin="embedded node"), origin="embedded node")
+    return Endpoint(
+        url=f"http://127.0.0.1:{node.port}", credential=Credential(key=node.key, origin="embedded node"), origin="embedded node"
+    )
 
 
 def find(places: Places | None = None) -> Reached | None:
@@ -173,7 +212,18 @@ def _replace(node: Reached) -> None:
 
 
 def _spawn(places: Places, idle: float, timeout: float) -> Reached:
-    command = [sys.executable, "-P", "-m", "bacalhau_magic.node", "--runtime", str(places.runtime), "--store", str(places.store), "--idle", str(idle)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "bacalhau_magic.node",
+        "--runtime",
+        str(places.runtime),
+        "--store",
+        str(places.store),
+        "--idle",
+        str(idle),
+    ]
     log = os.open(places.log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         child = subprocess.Popen(

@@ -24,15 +24,12 @@ from .._stages import CellRequest, InputItem
 from ..errors import UnsendableInputError
 
 _WRAPPERS: Mapping[str, tuple[str, ...]] = {
-    "python": ("bootstrap.py", "codec.py", "packets.py"),
+    "python": ("bootstrap.py", "runner.py", "codec.py", "arrays.py", "packets.py"),
     "node": ("bootstrap.mjs",),
     "sh": ("bootstrap.sh",),
 }
 _FILE_LIMIT = 10 * 2**20
 """Bytes of one file inside an inline archive; a real node's own limit."""
-
-cluster_limit = 900_000
-"""Bytes of job JSON that a cluster takes: above 1 MiB a job blocks its node, some room is left for what nodes add."""
 
 
 class Archive:

@@ -15,7 +15,7 @@ from .. import _marks, _wire
 from .._stages import CellRequest, InputItem, PackedJob, Route
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from ..options import JobOptions
-from ._payload import cluster_limit, data_url, payload, targeted, too_big_file
+from ._payload import data_url, payload, targeted, too_big_file
 
 _NAMES_OUTPUTS = re.compile(r"\boutputs\b")
 _NETWORKS = {"none": "None", "http": "HTTP", "full": "Full"}
@@ -59,7 +59,7 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
     body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
     if target.payload_limit is not None and len(body) > target.payload_limit:
         raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
-    notices = ("Its inputs are too big for a cluster without staging.",) if target.is_local and len(body) > cluster_limit else ()
+    notices = ("Its inputs are too big for a cluster without staging.",) if target.is_local and len(body) > _wire.PAYLOAD_LIMIT else ()
     return PackedJob(job=job, body=body, request_id=request_id, nonce=nonce, route=route, body_hash=_body_hash(request), notices=notices)
 
 

@@ -1,0 +1,82 @@
+"""What all tests share: own folders for everything that the product keeps, and skips that tell why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_NEEDS = {
+    "bubblewrap": ("bubblewrap is not installed", lambda: shutil.which("bwrap")),
+    "browser": ("Chromium is not installed", lambda: shutil.which("chromium") or shutil.which("chromium-browser")),
+    "container": ("needs: container, and no container engine runs here", lambda: _engine()),
+    "cluster": ("no real Bacalhau: BACALHAU_API_URL is not set and no bacalhau is on PATH", lambda: _cluster()),
+}
+
+
+def _engine() -> str | None:
+    for name in ("docker", "podman"):
+        tool = shutil.which(name)
+        if tool and subprocess.run([tool, "info"], capture_output=True, timeout=20, check=False).returncode == 0:
+            return tool
+    return None
+
+
+def _cluster() -> str | None:
+    return os.environ.get("BACALHAU_MAGIC_TEST_CLUSTER") or shutil.which("bacalhau")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep every file of the product away from this user's own: set before the first import reads them."""
+    os.environ["BACALHAU_MAGIC_TEST_CLUSTER"] = os.environ.get("BACALHAU_API_URL", "")
+    for name in [name for name in os.environ if name.startswith("BACALHAU_") and not name.startswith("BACALHAU_MAGIC_TEST_")]:
+        del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="bm-test-"))
+    config.stash[_HOME] = home
+    for name, folder in (
+        ("HOME", "home"),
+        ("XDG_DATA_HOME", "data"),
+        ("XDG_CONFIG_HOME", "config"),
+        ("XDG_CACHE_HOME", "cache"),
+        ("XDG_STATE_HOME", "state"),
+        ("XDG_RUNTIME_DIR", "run"),
+        ("IPYTHONDIR", "ipython"),
+        ("JUPYTER_CONFIG_DIR", "jupyter-config"),
+        ("JUPYTER_DATA_DIR", "jupyter-data"),
+        ("JUPYTER_RUNTIME_DIR", "jupyter-run"),
+    ):
+        (home / folder).mkdir(mode=0o700)
+        os.environ[name] = str(home / folder)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+_HOME = pytest.StashKey[Path]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the embedded node that the tests started, and remove the folders."""
+    home = config.stash.get(_HOME, None)
+    if home is not None:
+        subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "stop"], capture_output=True, timeout=60, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, (reason, there) in _NEEDS.items():
+        if item.get_closest_marker(name) is not None and not there():
+            if name in os.environ.get("BACALHAU_MAGIC_TEST_NEEDS", "").split():
+                pytest.fail(f"{reason}, and it was to be there", pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of the test's own, that is the working directory meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path

@@ -1,0 +1,70 @@
+"""The house's own rules: lint, types, floors, generated docs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bacalhau_magic import _argspec
+
+ROOT = Path(__file__).parents[2]
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lint() -> None:
+    """The code follows the linter's rules."""
+    _run(sys.executable, "-m", "ruff", "check", ".")
+
+
+def test_format() -> None:
+    """The code is formatted by the formatter."""
+    _run(sys.executable, "-m", "ruff", "format", "--check", ".")
+
+
+@pytest.mark.timeout(300)
+def test_types() -> None:
+    """The package's types hold, strictly."""
+    _run(sys.executable, "-m", "mypy")
+
+
+def test_floors() -> None:
+    """Imports point down, and every module has a floor."""
+    _run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
+
+
+def test_wrapper_runs_on_old_pythons() -> None:
+    """The wrapper's code needs nothing that Python 3.8 lacks."""
+    _run(sys.executable, "-m", "vermin", "-t=3.8-", "--violations", "--eval-annotations", "--no-parse-comments", "bacalhau_magic/remote")
+
+
+def test_readme_table() -> None:
+    """The README's option table is the one that the options make."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert _argspec.with_table(text) == text
+
+
+def test_nothing_else_at_the_top() -> None:
+    """The top level holds what the house names, and nothing else."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    names = {name.split("/")[0] for name in tracked} or {"README.md"}
+    assert names <= {
+        "pyproject.toml", "README.md", "LICENSE", "bacalhau_magic", "labextension", "notebooks", "tests",
+        ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", ".gitattributes",
+    }  # fmt: skip
+
+
+def test_importing_costs_nothing() -> None:
+    """`import bacalhau_magic` imports none of the heavy libraries."""
+    code = (
+        "import sys, bacalhau_magic\n"
+        "heavy = {'httpx', 'pydantic', 'IPython', 'ipywidgets', 'anywidget', 'websockets', 'tornado', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    _run(sys.executable, "-c", code)
