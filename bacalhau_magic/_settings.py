@@ -37,7 +37,7 @@ class Settings:
     trusted yet, `project_file` the pyproject.toml in use. Times are seconds.
     """
 
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
     endpoint: Endpoint | None = None
     untrusted_url: str = ""
     project_file: Path | None = None
@@ -54,7 +54,7 @@ class Settings:
     receipt: str = "live"
     strict: frozenset[str] = frozenset()
     languages: Mapping[str, Language] = field(default_factory=lambda: configured({}))
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=Policy, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
