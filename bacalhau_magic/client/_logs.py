@@ -119,13 +119,15 @@ def open_stream(
     }
     try:
         if endpoint.socket:
-            connection = unix_connect(endpoint.socket, url, **settings)
+            opening = unix_connect(endpoint.socket, url, **settings)
         else:
             if is_loopback(parts.hostname or ""):
                 settings["proxy"] = None
             if scheme == "wss":
                 settings["ssl"] = tls_context(endpoint)
-            connection = connect(url, **settings)
+            opening = connect(url, **settings)
+        # Entered here, and left by `close` without the closing handshake that leaving it would wait for.
+        connection = opening.__enter__()
     except (WebSocketException, OSError, EOFError) as error:
         raise of_library(error, endpoint.label, "GET", url) from error
     return LogStream(connection, endpoint.label, url)
