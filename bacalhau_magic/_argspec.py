@@ -210,7 +210,7 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
     notices: list[str] = []
 
     def useless(name: str, reason: str, hint: str = "", *, quiet: bool = False) -> None:
-        if name in asked:
+        if name in (options.asked if quiet else asked):
             raise OptionError(f"{spelling(name)} has no effect: {reason}.", option=plain_name(name), hint=hint)
         left_out[name] = JobOptions.model_fields[name].get_default(call_default_factory=True)
         if not quiet:

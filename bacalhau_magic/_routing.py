@@ -29,25 +29,32 @@ _PATIENT_SECONDS = 300.0
 
 
 def choose(
-    options: JobOptions, language: Language, available: Availability, *, strict: Collection[str] = (), remote_gpu: str = ""
+    options: JobOptions,
+    language: Language,
+    available: Availability,
+    *,
+    strict: Collection[str] = (),
+    limited: Collection[str] = (),
+    remote_gpu: str = "",
 ) -> Route:
     """The route of a cell: the first of these rows that fits.
 
     1 runtime=bacalhau, disabled → error; 2 it answers → Bacalhau; 3 it doesn't → local with fallback, else error;
     4, 5 runtime=local → local or error; 6, 7 nothing configured → local or error; 8 only an untrusted project's
     endpoint → error; 9 local preferred and able → local; 10 it answers → Bacalhau; 11 it doesn't → as 3.
-    `strict` names configured options that refuse instead of being cut; `remote_gpu` are the default GPUs of a job for
+    `strict` names configured options that refuse instead of being cut, `limited` those of a policy's limits, which a
+    place must be able to keep; `remote_gpu` are the default GPUs of a job for
     Bacalhau. Raises ConfigError or OptionError.
     """
 
     def local(why: str, *notices: str) -> Route:
-        target, fit = _local_fit(options, language, available, strict)
+        target, fit = _local_fit(options, language, available, strict, limited)
         return Route(target, why, (*notices, *fit.notices), fit.options)
 
     def remote(why: str) -> Route:
         assert available.remote is not None
         wanted = options if not remote_gpu or options.gpu is not None else options.over({"gpu": remote_gpu})
-        fit = fitted(available.remote, wanted, language, strict)
+        fit = fitted(available.remote, wanted, language, strict, limited)
         return Route(available.remote, why, fit.notices, fit.options)
 
     def no_answer() -> Route:
@@ -111,6 +118,7 @@ class _Fit:
     where: str
     options: JobOptions
     strict: frozenset[str]
+    limited: frozenset[str]
     notices: list[str] = field(default_factory=list)
 
     def lacks(self, name: str, reason: str, hint: str = "", **instead: Any) -> None:
@@ -132,10 +140,10 @@ class Fitted:
     notices: tuple[str, ...]
 
 
-def fitted(target: Target, options: JobOptions, language: Language, strict: Collection[str] = ()) -> Fitted:
+def fitted(target: Target, options: JobOptions, language: Language, strict: Collection[str] = (), limited: Collection[str] = ()) -> Fitted:
     """The options as the target can keep them; raises OptionError for an asked one that it can't, ConfigError else."""
     where = "the local node" if target.is_local else target.endpoint.label
-    fit = _Fit(where, options, frozenset(strict))
+    fit = _Fit(where, options, frozenset(strict), frozenset(limited))
     if target.is_local:
         _fit_interpreter(fit, target, language)
         _fit_isolation(fit, target)
@@ -147,11 +155,13 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
     return Fitted(fit.options, tuple(fit.notices))
 
 
-def _local_fit(options: JobOptions, language: Language, available: Availability, strict: Collection[str]) -> tuple[Target, Fitted]:
+def _local_fit(
+    options: JobOptions, language: Language, available: Availability, strict: Collection[str], limited: Collection[str]
+) -> tuple[Target, Fitted]:
     if available.local is None:
         problem = available.local_problem.rstrip(".") or "it can't be started"
         raise ConfigError(f"The local node can't run the cell: {problem}.", hint="%bacalhau doctor says more.")
-    return available.local, fitted(available.local, options, language, strict)
+    return available.local, fitted(available.local, options, language, strict, limited)
 
 
 def _has_container(target: Target) -> bool:
@@ -201,6 +211,10 @@ def _fit_isolation(fit: _Fit, target: Target) -> None:
     if not isolated or not kept("network"):
         fit.say(f"{NOT_ISOLATED}: {why}." if not isolated else f"Network open: {why}.")
     for name, limit in (("cpu", "cpu"), ("memory", "memory"), ("disk", "disk")):
+        if not kept(limit) and name in fit.limited:
+            raise ConfigError(
+                f"A policy limits {name}, and the executor {executor} of the local node can't keep that ({why}).", setting=name
+            )
         if not kept(limit) and getattr(fit.options, name) is not None:
             unkept = {"disk": None} if name == "disk" else {}
             fit.lacks(name, f"the executor {executor} can't limit it ({why})", "Leave it out, or use --runtime bacalhau.", **unkept)

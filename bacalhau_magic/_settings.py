@@ -53,6 +53,7 @@ class Settings:
     pull_timeout: float = 1800.0
     receipt: str = "live"
     strict: frozenset[str] = frozenset()
+    """Configured options that refuse where they can't be kept; what a policy locks is among them."""
     languages: Mapping[str, Language] = field(default_factory=lambda: configured({}))
     policy: Policy = field(default_factory=Policy, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -183,7 +184,7 @@ def load(
         poll_interval=whole["poll_interval"],
         pull_timeout=whole["pull_timeout"],
         receipt=whole["receipt"],
-        strict=frozenset(whole["strict"]),
+        strict=frozenset(whole["strict"]) | {name for name in policy.locked if name not in SETTINGS},
         languages=whole["languages"],
         policy=policy,
         origins=origins,

@@ -294,3 +294,10 @@ def test_fitting_alone() -> None:
     """`fitted` gives the options in effect on one target, for `%bacalhau spec` and a dry run."""
     fit = fitted(LOCAL, argspec.parse("--cpu 2"), BUILT_IN["python"])
     assert (fit.options.cpu, fit.notices) == (2.0, ())
+
+
+def test_limit_of_a_policy_must_be_kept() -> None:
+    """A policy's limit that the executor can't keep is refused; where it can, the cell runs."""
+    with pytest.raises(ConfigError, match="A policy limits disk"):
+        go("", Availability(local=BARE), limited={"disk"})
+    assert go("", NOTHING, limited={"disk"}).target is LOCAL

@@ -403,6 +403,7 @@ def test_policy_locks(place: Place) -> None:
     place.policy.write_text('message = "No network here."\n[locked]\nnetwork = "none"\nprefer = "local"\n')
     settings = place.load({"network": "full", "prefer": "auto"})
     assert (settings.options["network"], settings.prefer, settings.origins["network"]) == ("none", "local", f"policy {place.policy}")
+    assert settings.strict == {"network"}
     assert settings.apply(argspec.parse("--network none"))[0].network == "none"
     with pytest.raises(OptionError, match=r"locked to none by the policy .* No network here"):
         settings.apply(argspec.parse("--network full"))
