@@ -119,6 +119,7 @@ class _Watch:
         self.node = ""
         self.placed_at = 0.0
         # The stop
+        self.asked: StopRequest | None = None
         self.stop_reason = ""
         self.stop_tries = 0
         # The log
@@ -142,6 +143,7 @@ class _Watch:
     # The whole
 
     def events(self, stop: StopRequest) -> Iterator[JobEvent]:
+        self.asked = stop
         stop.on_request(self._wake)
         try:
             record = None
@@ -230,7 +232,8 @@ class _Watch:
         if self.lost >= 2:
             yield ContactChanged(False)
         if self.lost and self.ledger:
-            deliver_stops(self.client, self.ledger)
+            if self.ref.job_id in deliver_stops(self.client, self.ledger) and self.asked:
+                self.asked.delivered.set()
         self.lost = 0
 
     def _happened(self, item: HistoryItem) -> Iterator[JobEvent]:
@@ -434,13 +437,13 @@ class _Watch:
             return
         if self.reader:
             yield from self._read(until_silent=0.3 if ran else 0.05)
-        tries = (0.05, 0.2, 0.5, 1.0, 2.0) if ran else (0.0,)
+        tries = (0.05, 0.2, 0.5, 1.0)[: 4 if self.nonce else 2] if ran else (0.0,)
         for pause in tries:
             if self._has_all(ran):
                 return
             time.sleep(pause)
             self._open(follow=False, execution_id=tried[-1].id)
-            yield from self._read(until_silent=8.0 if ran else 1.0)
+            yield from self._read(until_silent=4.0 if ran else 1.0)
 
     def _has_all(self, ran: list[Execution]) -> bool:
         if self.assembler.complete:

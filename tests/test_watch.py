@@ -1,0 +1,367 @@
+"""A job watched to its end, whatever the server and its log streams do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripted import JOB, JobScript, Recorded, Server, Socket
+
+from bacalhau_magic import _watch
+from bacalhau_magic._ledger import Ledger, Row
+from bacalhau_magic._stages import CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
+from bacalhau_magic._wire import Job
+from bacalhau_magic.client import Client
+from bacalhau_magic.remote.packets import Writer, pack_bundle
+
+NONCE = "0123456789abcdef"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(Endpoint(server.url), requests_per_second=200.0) as found:
+        yield found
+
+
+def ref(client: Client, job_id: str = JOB) -> JobRef:
+    return JobRef(job_id, client.endpoint, "default", "test")
+
+
+def watch(client: Client, job_id: str = JOB, **more: object) -> Iterator[JobEvent]:
+    settings: dict = {"nonce": NONCE, "max_result": 1_000_000, "poll_interval": 0.2, **more}
+    return _watch.watch(client, ref(client, job_id), **settings)
+
+
+def packets(body: bytes, *, text: str = "") -> list[str]:
+    """The log of a wrapper that sends `body`, with `text` printed before the result."""
+    found: list[bytes] = []
+    writer = Writer(NONCE, found.append)
+    writer.packet("s", b'{"language":"python"}')
+    writer.plain(text.encode())
+    writer.blob(body)
+    return [piece.decode() for piece in found]
+
+
+BLOB = pack_bundle({"outcome": "ok", "exit_code": 0}, [("stdout", "", b"hi\n" * 1000)])
+
+
+def ended(events: list[JobEvent]) -> Ended:
+    last = events[-1]
+    assert isinstance(last, Ended)
+    return last
+
+
+def printed(events: list[JobEvent], stream: str = "stdout") -> str:
+    return "".join(event.text for event in events if isinstance(event, Printed) and event.stream == stream)
+
+
+def test_result_rides_in_the_log(server: Server, client: Client) -> None:
+    """Packets become the blob, and never show in what is printed."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        for line in packets(BLOB, text="hello"):
+            stream.line(line)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert printed(events) == ended(events).stdout == "hello"
+    assert [event.phase for event in events if isinstance(event, PhaseChanged)] == ["starting", "starting", "running"]
+
+
+def test_early_error_frame_is_tried_again(server: Server, client: Client) -> None:
+    """A stream that answers that there is no execution yet is opened again."""
+    job = JobScript(server)
+
+    def logs(stream: Socket, number: int) -> None:
+        if number < 3:
+            stream.error("no executions found")
+            return stream.close()
+        job.begin()
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end()
+        return stream.close()
+
+    server.on_logs(logs)
+    assert ended(list(watch(client))).blob == BLOB
+    assert server.streams == 3
+
+
+def test_silent_stream_loses_nothing(server: Server, client: Client) -> None:
+    """A stream that stays open and silent for ever is dropped once the job is over, and the whole log read again."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            job.end()
+            return stream.stay()
+        for line in packets(BLOB, text="all of it"):
+            stream.line(line)
+        return stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert printed(events) == "all of it"
+
+
+def test_stream_that_never_closes_holds_nothing_up(server: Server, client: Client) -> None:
+    """The state ends the wait, not the stream."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end()
+        stream.stay()
+
+    server.on_logs(logs)
+    assert ended(list(watch(client))).blob == BLOB
+    assert server.streams == 1
+
+
+@pytest.mark.parametrize("broken", ["closed", "cut"])
+def test_broken_stream_is_replayed_without_doubles(server: Server, client: Client, broken: str) -> None:
+    """A stream that ends early or breaks is opened again, and nothing is shown twice."""
+    job = JobScript(server)
+    job.begin()
+    lines = ["one\n", "two\n", *packets(BLOB)]
+
+    def logs(stream: Socket, number: int) -> None:
+        for line in lines[:3] if number == 1 else lines:
+            stream.line(line)
+        if number > 1:
+            job.end()
+        if number > 1 or broken == "closed":
+            stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert printed(events) == "one\ntwo\n"
+
+
+def test_silent_stream_of_a_running_job_is_replaced(server: Server, client: Client) -> None:
+    """While the job runs on, a stream without a first frame is replaced, so that the log is live."""
+    job = JobScript(server)
+    job.begin()
+    live = threading.Event()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            return stream.stay()
+        stream.line(packets(BLOB)[0])
+        stream.line("live\n")
+        live.wait(20)
+        for line in packets(BLOB)[1:]:
+            stream.line(line)
+        job.end()
+        return stream.close()
+
+    server.on_logs(logs)
+    seen = []
+    for event in watch(client):
+        seen.append(event)
+        if isinstance(event, Printed):
+            live.set()
+    assert ended(seen).blob == BLOB
+    assert printed(seen) == "live\n"
+
+
+def test_lost_contact_is_said_and_never_ends_the_wait(server: Server, client: Client) -> None:
+    """While the endpoint does not answer, asking goes on; contact again is said too."""
+    job = JobScript(server)
+    job.begin()
+    fails = iter([None] * 4)
+
+    def history(request: object) -> object:
+        try:
+            return next(fails)
+        except StopIteration:
+            job.end() if job.state == "Running" else None
+            return job._history(request)
+
+    server.on("GET", f"/orchestrator/jobs/{JOB}/history", history)
+    events = list(watch(client, nonce=""))
+    assert [event.lost for event in events if isinstance(event, ContactChanged)] == [True, False]
+    assert ended(events).record.state == "Completed"
+
+
+def test_stop_reaches_the_server_with_its_reason(server: Server, client: Client) -> None:
+    """A stop that is asked for is sent at once, and the wait goes on to the job's end."""
+    job = JobScript(server)
+    job.begin()
+    server.on_logs(lambda stream, _: stream.stay())
+    stop = _watch.StopRequest()
+    events = []
+    for event in watch(client, stop=stop, poll_interval=30.0):
+        events.append(event)
+        if isinstance(event, PhaseChanged):
+            stop.ask("bacalhau-magic: interrupted")
+    assert job.stops == ["bacalhau-magic: interrupted"]
+    assert ended(events).record.state == "Stopped"
+    assert stop.delivered.is_set()
+
+
+def test_stop_of_a_finished_job_is_no_error(server: Server, client: Client) -> None:
+    """A job that ended before the stop arrived keeps its own end."""
+    job = JobScript(server)
+    job.begin()
+    job.end()
+    stop = _watch.StopRequest()
+    stop.ask("too late")
+    assert ended(list(watch(client, nonce="", stop=stop))).record.state == "Completed"
+
+
+def test_undeliverable_stop_is_kept_and_sent_at_the_next_contact(server: Server, client: Client, tmp_path: Path) -> None:
+    """A stop that the endpoint could not hear of stays in the ledger, and is sent once it answers again."""
+    job = JobScript(server)
+    job.begin()
+    server.on_logs(lambda stream, _: stream.stay())
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.begin(Row("r1", server.url))
+    ledger.sent("r1", JOB)
+    stop = _watch.StopRequest()
+    stop.ask("bacalhau-magic: interrupted")
+    deliver, broken = job._stop, [True]
+
+    def delete(request: object) -> object:
+        if broken:
+            broken.pop()
+            return None
+        return deliver(request)
+
+    server.on("DELETE", f"/orchestrator/jobs/{JOB}", delete)
+    events = []
+    for event in watch(client, nonce="", stop=stop, ledger=ledger):
+        events.append(event)
+        if isinstance(event, Noticed):
+            assert [row.job_id for row in ledger.pending_stops(client.endpoint)] == [JOB]
+    assert any(isinstance(event, Noticed) for event in events)
+    assert job.stops == ["bacalhau-magic: interrupted"]
+    assert ledger.pending_stops(client.endpoint) == []
+    assert ended(events).record.state == "Stopped"
+
+
+def test_failure_that_repeats_stops_the_job(server: Server, client: Client) -> None:
+    """A cause that would end the same again is said once, and the job stopped with it as the reason."""
+    job = JobScript(server)
+    job.begin()
+    job.fail('failed to start container: executable file not found: exec: "nosuchcmd"')
+    server.on_logs(lambda stream, _: stream.stay())
+    events = list(watch(client))
+    assert [event.cause.kind for event in events if isinstance(event, CauseFound)] == ["command"]
+    assert job.stops == ["bacalhau-magic: command"]
+    assert ended(events).record.state == "Stopped"
+
+
+def test_job_that_begins_anew_shows_its_own_log(server: Server, client: Client) -> None:
+    """When a node is lost the second execution's packets make the result, not a mixture."""
+    job = JobScript(server)
+    job.begin()
+    second = threading.Event()
+    other = pack_bundle({"outcome": "ok"}, [("stdout", "", b"second\n" * 3000)])
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            for line in packets(BLOB, text="first\n")[:-1]:
+                stream.line(line)
+            job.fail("Execution stop requested because node has disappeared")
+            job.execution = "e-2"
+            job.begin("n-bbbbbbbb-9704-40b8-a87a-1b6b42761e17")
+            second.set()
+            return stream.close()
+        for line in packets(other, text="second\n"):
+            stream.line(line)
+        job.end()
+        return stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == other
+    assert ended(events).stdout == "second\n"
+    assert any(isinstance(event, Noticed) and "begins anew on n-bbbbbbbb" in event.sentence for event in events)
+
+
+def test_job_that_the_server_forgot_ends_the_wait(server: Server, client: Client) -> None:
+    """A job that the server does not know any more ends with a record that says so."""
+    events = list(watch(client, nonce=""))
+    assert ended(events).record.state == ""
+    assert "no script" in ended(events).record.job.state.message
+
+
+def test_closing_the_iterator_ends_its_threads(server: Server, client: Client) -> None:
+    """Whoever stops listening leaves no thread behind."""
+    job = JobScript(server)
+    job.begin()
+    server.on_logs(lambda stream, _: stream.stay())
+    events = watch(client)
+    next(events)
+    events.close()
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("bacalhau log") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+ENDS = [
+    ("hello", "1.9.3"),
+    ("slow-lines", "1.9.3"),
+    ("exit-code", "1.9.3"),
+    ("no-network", "1.9.3"),
+    ("long-line", "1.9.3"),
+    ("stop", "1.9.3"),
+    ("timeout", "1.9.3"),
+    ("out-of-memory", "1.9.3"),
+    ("command-not-found", "1.9.3"),
+    ("image-cannot-be-pulled", "1.9.3"),
+    ("inline-directory-without-entries", "1.9.3"),
+    ("no-gpu-no-queue-timeout", "1.9.3"),
+    ("hello", "1.7.0"),
+    ("timeout", "1.7.0"),
+    ("out-of-memory-no-queue-timeout", "1.5.2"),
+    ("exit-code", "1.5.2"),
+]
+
+
+@pytest.mark.parametrize(("name", "version"), ENDS)
+def test_recorded_jobs_end(server: Server, client: Client, name: str, version: str) -> None:
+    """Every recorded job is watched to its end, with its first failure as the cause and its text whole."""
+    script = Recorded(server, name, version)
+    job = Job.model_validate(script.data["job"]["Job"])
+    events = list(watch(client, script.job_id, nonce="", job=job))
+    end = ended(events)
+    found = [event.cause.kind for event in events if isinstance(event, CauseFound)]
+    expected = {
+        "out-of-memory": "memory",
+        "command-not-found": "command",
+        "image-cannot-be-pulled": "image",
+        "inline-directory-without-entries": "inputs",
+        "no-gpu-no-queue-timeout": "unplaceable",
+        "out-of-memory-no-queue-timeout": "memory",
+        "timeout": "execution-timeout",
+        "stop": "stopped",
+    }
+    assert found[-1:] == ([expected[name]] if name in expected else [])
+    if name == "hello":
+        assert (end.stdout, end.stderr) == ("hi\n", "err\n")
+    if name in ("out-of-memory", "command-not-found", "image-cannot-be-pulled", "inline-directory-without-entries"):
+        assert script.stopped == f"bacalhau-magic: {expected[name]}"
+    else:
+        assert not script.stopped or name == "timeout"
