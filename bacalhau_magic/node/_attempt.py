@@ -104,11 +104,10 @@ class Attempt:
         for mount in mounts:
             if not mount.read_only:
                 mount.source.mkdir(mode=0o755, parents=True)
-        (run / "scratch").mkdir(mode=0o755)
         writer = _logs.LogWriter(plan.folder / LOG, self._woken)
         failure, exit_code = "", 0
         try:
-            failure, exit_code = self._payload(run / "scratch", tuple(mounts), writer)
+            failure, exit_code = self._payload(run, tuple(mounts), writer)
         finally:
             writer.finish()
         if failure:
@@ -118,14 +117,14 @@ class Attempt:
             _gather.publish(plan.folder / RESULT, folders, _logs.read_streams(plan.folder / LOG), exit_code)
         return Outcome(output=_run_output(writer, exit_code), published=published)
 
-    def _payload(self, scratch: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> tuple[str, int]:
+    def _payload(self, run: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> tuple[str, int]:
         """Runs the payload until no process of it is left; (failure, exit code)."""
         plan = self.plan
         try:
             with self._lock:
                 if self._stopping:
                     return _lifecycle.STOP_REQUESTED, 0
-            running = plan.executor.start(self._spec(scratch, mounts, writer))
+            running = plan.executor.start(self._spec(run, mounts, writer))
         except OSError as problem:
             words = str(problem) if not problem.strerror else f"{problem.strerror}: {problem.filename or ''}".rstrip(": ")
             if isinstance(problem, FileNotFoundError) and problem.strerror:
@@ -153,7 +152,7 @@ class Attempt:
             return ending.message or (_lifecycle.STOP_REQUESTED if ending.killed == "stopped" else "execution failed"), 0
         return "", ending.exit_code
 
-    def _spec(self, scratch: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> RunSpec:
+    def _spec(self, run: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> RunSpec:
         plan = self.plan
         params = plan.task["Engine"].get("Params") or {}
         network = plan.task.get("Network") or {}
@@ -161,7 +160,7 @@ class Attempt:
             execution_id=plan.execution,
             argv=(*_words(params, "Entrypoint"), *_words(params, "Parameters")),
             env=_environment(plan, params),
-            folder=scratch,
+            folder=run,
             mounts=mounts,
             interpreter=plan.interpreter,
             language=plan.language,

@@ -87,17 +87,19 @@ class Interpreters:
         else:
             path = shutil.which(name)
         if path is None:
-            raise FileNotFoundError(f'failed to start: exec: "{name}": executable file not found in $PATH')
+            raise FileNotFoundError(
+                f'failed to start container: executable file not found: exec: "{name}": executable file not found in $PATH'
+            )
         return Program(path if name != "node" else os.path.realpath(path), tuple(_surroundings(path)))
 
     def _python(self, interpreter: str) -> Program:
         if not os.access(interpreter, os.X_OK):
-            raise FileNotFoundError(f'failed to start: exec: "{interpreter}": executable file not found')
+            raise FileNotFoundError(f'failed to start container: executable file not found: exec: "{interpreter}"')
         answer = self._ask(interpreter, "-I", "-c", _PREFIXES)
         try:
             prefixes = json.loads(answer)
         except ValueError:
-            raise OSError(f"failed to start: {interpreter} is no Python that runs") from None
+            raise OSError(f"failed to start container: {interpreter} is no Python that runs") from None
         # A link on the way may lie in none of the prefixes (a version manager's `bin`, say).
         hop, hops = interpreter, []
         for _ in range(20):

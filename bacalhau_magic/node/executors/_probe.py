@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ... import _marks
 from ._bubblewrap import BubblewrapExecutor
@@ -21,7 +22,7 @@ from ._container import ContainerExecutor
 from ._interpreters import Interpreters
 from ._limits import Cgroups
 from ._process import ProcessExecutor
-from ._seam import Executor, Executors, Mount, RunSpec
+from ._seam import Executor, Executors, Mount, Running, RunSpec
 
 __all__ = ["Gpu", "gpus", "probe", "trial"]
 
@@ -61,7 +62,7 @@ def _host(scratch: Path, interpreters: Interpreters, cgroups: Cgroups) -> tuple[
         return None, "bubblewrap needs Linux"
     try:
         executor = BubblewrapExecutor(scratch, interpreters, cgroups)
-        answer = trial(executor, scratch)
+        answer = trial(executor.launch, scratch)
     except OSError as error:
         return None, str(error)
     worked = next((words for words in answer["escapes"].values() if words), None)
@@ -74,7 +75,13 @@ def _host(scratch: Path, interpreters: Interpreters, cgroups: Cgroups) -> tuple[
     return executor, ""
 
 
-def trial(executor: BubblewrapExecutor, scratch: Path) -> Mapping[str, dict[str, str | None]]:
+class Launch(Protocol):
+    """Starts a run below a command line that becomes the executor's at its end."""
+
+    def __call__(self, spec: RunSpec, *, before: Collection[str]) -> Running: ...
+
+
+def trial(launch: Launch, scratch: Path) -> Mapping[str, dict[str, str | None]]:
     """Runs the escapes inside: what worked, what doesn't work, and whether processes can be bounded. Raises OSError when it can't run."""
     name = f"trial-{secrets.token_hex(4)}"
     folder = scratch / name
@@ -107,7 +114,7 @@ def trial(executor: BubblewrapExecutor, scratch: Path) -> Mapping[str, dict[str,
                 after.callback(os.close, terminal)
                 before = ("/bin/sh", "-c", _WITH_TERMINAL, "sh", os.ttyname(slave))
                 after.callback(os.close, slave)
-            running = executor.launch(_trial_spec(name, folder, writer), before=before)
+            running = launch(_trial_spec(name, folder, writer), before=before)
         finally:
             os.close(writer)
         after.callback(running.clean)

@@ -1,0 +1,95 @@
+"""The bubblewrap tests again, as an ordinary user, when they first ran as root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.bubblewrap
+
+_USER = 12345
+_HERE = Path(__file__).parent
+_PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "psutil", "bacalhau_magic")
+
+
+def _python() -> str | None:
+    """A Python that other users can reach: not one below a closed home folder."""
+    for candidate in (os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
+        probe = [
+            "setpriv",
+            "--reuid",
+            str(_USER),
+            "--regid",
+            str(_USER),
+            "--clear-groups",
+            candidate,
+            "-c",
+            "import sys; print(sys.version_info[:2] >= (3, 11))",
+        ]
+        if os.path.exists(candidate) and subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip() == "True":
+            return candidate
+    return None
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="these tests already run as an ordinary user")
+def test_an_ordinary_user_is_isolated_as_well() -> None:
+    """Everything that holds with the node as root holds with the node as an ordinary user."""
+    if shutil.which("setpriv") is None or (python := _python()) is None:
+        pytest.skip("no Python that an ordinary user can reach")
+    with tempfile.TemporaryDirectory(prefix="bm-user-") as name:
+        place = Path(name)
+        for package in _PACKAGES:
+            spec = find_spec(package)
+            assert spec is not None
+            assert spec.submodule_search_locations
+            shutil.copytree(
+                spec.submodule_search_locations[0],
+                place / "packages" / package,
+                ignore=shutil.ignore_patterns("__pycache__", "labextension"),
+            )
+        shutil.copyfile(Path(pytest.__file__).parents[1] / "py.py", place / "packages" / "py.py")
+        tests = place / "tests"
+        tests.mkdir()
+        for file in ("bench.py", "conftest.py", "test_bubblewrap.py", "test_process.py"):
+            shutil.copyfile(_HERE / file, tests / file)
+        (tests / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\nmarkers =\n  bubblewrap: needs bubblewrap\n")
+        (place / "home").mkdir()
+        subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+        os.chown(place / "home", _USER, _USER)
+        done = subprocess.run(
+            [
+                "setpriv",
+                "--reuid",
+                str(_USER),
+                "--regid",
+                str(_USER),
+                "--clear-groups",
+                python,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                str(tests),
+            ],
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(place / "packages"),
+                "HOME": str(place / "home"),
+                "TMPDIR": str(place / "home"),
+            },
+            cwd=place / "home",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
