@@ -343,8 +343,8 @@ class Snapshot:
     running_since: float | None = None
 
     def at(self, now: float) -> Snapshot:
-        """This snapshot at a later unix time."""
-        return replace(self, now=now)
+        """This snapshot at a later unix time; what is over keeps the time of its end."""
+        return self if self.is_over else replace(self, now=now)
 
     def after(self, event: JobEvent, now: float) -> Snapshot:
         """This snapshot with one event more, at unix time `now`; once the flow is over, nothing changes it."""
@@ -455,7 +455,8 @@ class Snapshot:
     def facts(self) -> str:
         """Node, time and the rest on one line: "on n-2e2b7e09 · 12 s of 5 min", at the end "in 1.8 s on n-2e2b7e09"."""
         if self.phase == "completed":
-            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), self.sentence.rstrip(".")) if part)
+            left = "" if self.sentence == "Completed." else self.sentence.rstrip(".")
+            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), left) if part)
         if self.is_over:
             return f"{self.place} after {self.time}".lstrip()
         return " · ".join(part for part in (self.place, self.time, self.rest) if part)
@@ -486,8 +487,8 @@ class Snapshot:
     def as_json(self, *, log_kept: int = 20_000) -> dict[str, Any]:
         """The snapshot for a browser: plain JSON, sentences finished; the log's last `log_kept` characters.
 
-        `clock` is {since, limit, words}, so that a browser can count on between two snapshots; at the end it is null
-        and `facts` has the time.
+        `place`, `clock` and `rest` make the line of facts; `clock` is {since, limit, words}, so that a browser can count
+        on between two snapshots. At the end it is null, and `facts` is the line.
         """
         since, limit, words = self.clock
         log, missing = _tail(self.log, log_kept)
@@ -498,7 +499,7 @@ class Snapshot:
             "title": self.title,
             "step": _STEPS[self.phase],
             "now": self.now,
-            "facts": self.facts,
+            "facts": self.facts if self.is_over else "",
             "place": self.place,
             "clock": None if self.is_over else {"since": since, "limit": limit, "words": words},
             "rest": self.rest,

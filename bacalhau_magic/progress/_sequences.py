@@ -13,7 +13,7 @@ __all__ = ["Sequences", "clean"]
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
 _SEQUENCE = re.compile(
     r"""
-    (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                            # CSI: cursor, colours, modes
+    (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]?                           # CSI: cursor, colours, modes
     | (?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f]) [^\x07\x1b\x9c\n]*     # OSC, DCS, …: a text up to its terminator, never past a line
         (?:\x07|\x9c|\x1b\\)?
     | \x1b [ -/]* [0-~]                                            # the short ones

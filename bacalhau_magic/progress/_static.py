@@ -25,9 +25,10 @@ _LOOK: Mapping[Outcome, tuple[str, str, str]] = {
     "submitted": ("↗", "Submitted", "var(--jp-brand-color1, #1669c9)"),
 }
 _HTML = (
-    '<div style="border: 1px solid var(--jp-border-color2, #d9dde3); border-left: 3px solid {colour}; border-radius: 4px; padding: 4px 10px;'
+    '<div style="border: 1px solid var(--jp-border-color2, #d9dde3); border-left: 3px solid {colour}; border-radius: 4px; padding: 6px 10px;'
     ' font-size: 13px; line-height: 1.45">'
-    '<span aria-hidden="true" style="color: {colour}; font-weight: 700; padding-right: 8px">{icon}</span>'
+    '<span aria-hidden="true" style="color: {colour}; font-weight: 700; display: inline-block; width: 16px;'
+    ' margin-right: 8px; text-align: center">{icon}</span>'
     '<span style="font-weight: 600">{title}</span>'
     "</div>"
 )

@@ -103,7 +103,7 @@ class TextView:
         self._news(snapshot)
         if self._live:
             self._show_status(snapshot)
-        elif (snapshot.phase, snapshot.node) != self._phase:
+        elif (snapshot.phase, snapshot.node) != self._phase and not snapshot.is_over:
             self._line(self._sentence(snapshot))
         self._phase = (snapshot.phase, snapshot.node)
 

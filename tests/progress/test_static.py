@@ -1,0 +1,69 @@
+"""The bundle and its receipt."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from bacalhau_magic._stages import Finished, Noticed, PhaseChanged, Snapshot
+from bacalhau_magic.progress import MIME_TYPE, bundle, outcome_of, receipt
+
+OUTCOMES = ("completed", "failed", "stopped", "submitted")
+ENDED = (
+    Snapshot(started=1_700_000_000.0, now=1_700_000_000.0, name="train", job_id="j-1", route="local: no endpoint is configured")
+    .after(PhaseChanged("running", "n-1"), 1_700_000_001.0)
+    .after(Noticed("Not isolated."), 1_700_000_001.0)
+    .after(Finished("completed", ""), 1_700_000_001.84)
+)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_a_bundle_is_constant_for_an_outcome(outcome: str) -> None:
+    """The notebook gets a text, a quiet card and the format, and nothing that differs from run to run."""
+    data = bundle(outcome)
+    assert list(data) == ["text/plain", "text/html", MIME_TYPE]
+    assert data["text/plain"] == f"bacalhau: {outcome}"
+    assert data[MIME_TYPE] == {"version": 1, "outcome": outcome}
+    assert re.sub(r"<[^>]*>", "", data["text/html"])[1:] == outcome.capitalize()
+
+
+def test_bundles_tell_outcomes_apart() -> None:
+    """Each outcome looks its own way."""
+    assert len({bundle(outcome)["text/html"] for outcome in OUTCOMES}) == len(OUTCOMES)
+
+
+@pytest.mark.parametrize("phase", ["completed", "failed", "stopped"])
+def test_the_outcome_is_the_last_phase(phase: str) -> None:
+    """A snapshot that is over tells its outcome."""
+    assert outcome_of(Snapshot(started=0, now=0).after(Finished(phase, ""), 1)) == phase
+
+
+def test_an_unfinished_job_was_submitted() -> None:
+    """What is not over yet is no more than submitted."""
+    assert outcome_of(Snapshot(started=0, now=0)) == "submitted"
+
+
+def test_a_receipt_has_the_facts() -> None:
+    """Job, node, time and route are in the metadata, as plain JSON."""
+    facts = json.loads(json.dumps(receipt(ENDED, live=True)))["bacalhau"]
+    assert facts == {
+        "version": 1,
+        "job": "j-1",
+        "name": "train",
+        "node": "n-1",
+        "started": "2023-11-14T22:13:20+00:00",
+        "seconds": 1.8,
+        "route": "local: no endpoint is configured",
+        "notices": ["Not isolated."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("keep", "live", "kept"),
+    [("live", True, True), ("live", False, False), ("always", False, True), ("never", True, False)],
+)
+def test_a_receipt_is_kept_where_it_is_wanted(keep: str, live: bool, kept: bool) -> None:
+    """A batch run changes nothing in the notebook's file unless it was asked to."""
+    assert bool(receipt(ENDED, keep=keep, live=live)) is kept
