@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from ._job import RemoteJob
-    from ._session import attach, run, submit
+    from ._jobs import attach
+    from ._session import run, submit
     from .options import JobOptions
 
 __all__ = ["JobOptions", "RemoteJob", "attach", "errors", "load_ipython_extension", "run", "submit", "unload_ipython_extension"]
 
-_HOMES = {"run": "_session", "submit": "_session", "attach": "_session", "RemoteJob": "_job", "JobOptions": "options"}
+_HOMES = {"run": "_session", "submit": "_session", "attach": "_jobs", "RemoteJob": "_job", "JobOptions": "options"}
 
 
 def __getattr__(name: str) -> Any:

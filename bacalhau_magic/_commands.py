@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from . import _argspec, _marks, packing
+from . import _argspec, _jobs, _marks, packing
 from ._job import RemoteJob
 from ._stages import JobRef, PackedJob, seconds
 from ._tables import Report, Table, Text
@@ -90,9 +90,12 @@ def jobs(session: Session, words: list[str]) -> Table:
     flags = _flags(words, "jobs", {"--mine", "--all"})
     if "--all" in flags:
         return _server_jobs(session)
-    session.reconcile()
+    _jobs.settle(session)
     rows = session.ledger.rows(None if "--mine" in flags else session.surroundings.notebook())
-    table = tuple((row.job_id[:10], row.name, row.language, session.state_of(row), _ago(row.created), "local" if row.socket else row.url) for row in rows)
+    table = tuple(
+        (row.job_id[:10], row.name, row.language, _jobs.state_of(session, row), _ago(row.created), "local" if row.socket else row.url)
+        for row in rows
+    )
     note = (session.ledger.problem,) if session.ledger.problem else ()
     return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
 
@@ -172,7 +175,9 @@ def show(session: Session, words: list[str]) -> Report:
     done = [execution.run_output for execution in executions if execution.run_output and execution.compute.name == "COMPLETED"]
     if done:
         facts["exit code"] = str(done[-1].exit_code)
-    notes = [text for cause in session.causes(job, executions, history, ref) for text in (cause.sentence, *cause.lines, cause.advice) if text]
+    notes = [
+        text for cause in _jobs.why(session, job, executions, history, ref) for text in (cause.sentence, *cause.lines, cause.advice) if text
+    ]
     if job.phase_word == COMPLETED and not notes:
         notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
     return Report(f"job {ref.short_id}", facts, tuple(notes))
@@ -181,7 +186,7 @@ def show(session: Session, words: list[str]) -> Report:
 def logs(session: Session, words: list[str]) -> Text:
     """The log of a job until now, both streams, without the packets that carry its result."""
     ref = _job(session, words, "logs")
-    return Text("".join(text for _, text in session.log(ref)) or "(nothing was printed yet)")
+    return Text("".join(text for _, text in _jobs.log(session, ref)) or "(nothing was printed yet)")
 
 
 def wait(session: Session, words: list[str]) -> Any:
@@ -191,7 +196,7 @@ def wait(session: Session, words: list[str]) -> Any:
         for job in waiting:
             _finish(session, job)
         return Table(("job", "name", "state"), tuple((job.ref.short_id, job.name, job.state) for job in waiting), "No jobs are running.")
-    job = session.attach(_one(words, "wait"))
+    job = _jobs.follow(session, _one(words, "wait"))
     return _finish(session, job)
 
 
@@ -221,14 +226,14 @@ def stop(session: Session, words: list[str]) -> Text:
 
 def rerun(session: Session, words: list[str]) -> RemoteJob:
     """Send a job's spec again, as a new job in the background."""
-    return session.resubmit(_job(session, words, "rerun"))
+    return _jobs.resubmit(session, _job(session, words, "rerun"))
 
 
 def get(session: Session, words: list[str]) -> Any:
     """A finished job's value or names, without binding them; `get JOB DIR` fetches its files into DIR."""
     if len(words) == 2:
-        return session.fetch_files(session.find(words[0]), session.folder / Path(words[1]).expanduser())
-    return session.attach(_one(words, "get")).result()
+        return _jobs.files(session, _jobs.find(session, words[0]), session.folder / Path(words[1]).expanduser())
+    return _jobs.follow(session, _one(words, "get")).result()
 
 
 def attach(session: Session, words: list[str]) -> Any:
@@ -240,7 +245,7 @@ def attach(session: Session, words: list[str]) -> Any:
             place = rest.index(flag)
             names = _argspec.parse(shlex.join(rest[place : place + 2])).outputs
             del rest[place : place + 2]
-    job = session.attach(_one(rest or ["last"], "attach"), outputs=names)
+    job = _jobs.follow(session, _one(rest or ["last"], "attach"), outputs=names)
     view = session.view(job)
     try:
         result = job.wait(view, stop_on_interrupt=False)
@@ -356,7 +361,7 @@ def _one(words: list[str], verb: str) -> str:
 
 
 def _job(session: Session, words: list[str], verb: str) -> JobRef:
-    return session.find(_one(words, verb))
+    return _jobs.find(session, _one(words, verb))
 
 
 def _flags(words: list[str], verb: str, known: set[str]) -> set[str]:
@@ -381,4 +386,3 @@ def _bytes(count: int | str) -> str:
 
 def _yaml(value: object) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
-

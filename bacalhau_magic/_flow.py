@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import _marks
+from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
-from ._routing import choose
+from ._routing import NOT_ISOLATED, choose
 from ._stages import (
     Availability,
     CellRequest,
@@ -44,6 +44,8 @@ class Means:
     availability: Callable[[CellRequest], Availability]
     client: Callable[[Endpoint], Client]
     ledger: Ledger
+    said: set[str]
+    """The notices that are said once a session, and were."""
 
 
 Emit = Callable[[JobEvent], None]
@@ -57,9 +59,20 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     """
     settings = means.settings
     found = means.availability(request)
-    route = choose(request.options, request.language, found, strict=settings.strict, remote_gpu=settings.remote_gpu)
+    route = choose(
+        request.options, request.language, found, strict=settings.strict, limited=settings.policy.max, remote_gpu=settings.remote_gpu
+    )
+    route = replace(route, notices=tuple(notice for notice in route.notices if _is_news(notice, means.said)))
     effective = replace(request, options=route.options)
     return effective, pack(effective, route, pull_timeout=settings.pull_timeout)
+
+
+def _is_news(notice: str, said: set[str]) -> bool:
+    if not notice.startswith(NOT_ISOLATED):
+        return True
+    is_new = NOT_ISOLATED not in said
+    said.add(NOT_ISOLATED)
+    return is_new
 
 
 def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
@@ -87,9 +100,7 @@ def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit
     return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
 
 
-def follow(
-    ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest, job: Job | None = None
-) -> JobResult:
+def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest, job: Job | None = None) -> JobResult:
     """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here."""
     options = request.options
     ended: Ended | None = None
@@ -127,12 +138,12 @@ def _finished(result: JobResult) -> Finished:
 
 def marks_of(meta: dict[str, str]) -> tuple[str, str, tuple[str, ...], str, int]:
     """What a job's Task.Meta says of its cell: nonce, language, wanted names, `--as`, the biggest result in bytes."""
-    names = tuple(name for name in meta.get(_marks.META_OUTPUTS, "").split(",") if name)
-    size = meta.get(_marks.META_MAX_RESULT, "")
+    names = tuple(name for name in meta.get(META_OUTPUTS, "").split(",") if name)
+    size = meta.get(META_MAX_RESULT, "")
     return (
-        meta.get(_marks.META_NONCE, ""),
-        meta.get(_marks.META_LANGUAGE, "python"),
+        meta.get(META_NONCE, ""),
+        meta.get(META_LANGUAGE, "python"),
         names,
-        meta.get(_marks.META_AS, "auto"),
+        meta.get(META_AS, "auto"),
         int(size) if size.isdigit() else 64_000_000,
     )

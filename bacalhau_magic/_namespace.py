@@ -92,7 +92,9 @@ def _items(text: str, language: Language, namespace: Mapping[str, Any], folder: 
     item = _ITEM.fullmatch(text)
     if item is None:
         raise OptionError(
-            f"The input {text!r} can't be read.", option="inputs", hint="An input is [NAME=]SOURCE[=/target], as in x, ./data.csv or x=./data.csv=/data/x.csv."
+            f"The input {text!r} can't be read.",
+            option="inputs",
+            hint="An input is [NAME=]SOURCE[=/target], as in x, ./data.csv or x=./data.csv=/data/x.csv.",
         )
     name, source, target = item["name"] or "", item["source"], item["target"] or ""
     _check_target(text, target)
@@ -184,9 +186,15 @@ def _paths(name: str, source: str, target: str, folder: Path) -> list[InputItem]
     else:
         found = []
     if not found:
-        raise UnsendableInputError(name or source, f"there is no file {source}" if not glob.has_magic(source) else f"no file matches {source}")
+        raise UnsendableInputError(
+            name or source, f"there is no file {source}" if not glob.has_magic(source) else f"no file matches {source}"
+        )
     if len(found) > 1 and name:
-        raise OptionError(f"{name}={source} is {len(found)} files; a name can stand for one.", option="inputs", hint="Leave the name out, or name a folder.")
+        raise OptionError(
+            f"{name}={source} is {len(found)} files; a name can stand for one.",
+            option="inputs",
+            hint="Leave the name out, or name a folder.",
+        )
     if len(found) > 1 and target:
         return [_file(path, "", f"{target.rstrip('/')}/{path.name}") for path in found]
     return [_file(path, name, target) for path in found]

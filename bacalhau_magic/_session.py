@@ -6,31 +6,25 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _marks, _settings, _targets
+from . import _argspec, _flow, _settings, _targets
+from ._cellnames import CellNames, read
 from ._flow import Means
 from ._job import RemoteJob
-from ._cellnames import CellNames, read
-from ._causes import Cause, causes
-from ._ledger import Ledger, Row, default_path
+from ._ledger import Ledger, default_path
 from ._namespace import capture
-from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobRef, JobResult, PackedJob, Route, Submitted, Target
-from ._submit import reconcile
-from ._watch import StopRequest, deliver_stops
-from ._wire import STDERR, Execution, HistoryItem, Job
-from .client import Client, LogStreamError, check_directory, fetch_files
-from .errors import ApiError, BacalhauMagicError, CellSyntaxError, NodeError, NotFoundError, OptionError
+from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, PackedJob, Target
+from ._watch import StopRequest
+from .client import Client
+from .errors import ApiError, CellSyntaxError, NodeError, OptionError
 from .node import _daemon
 from .options import JobOptions
 from .progress import Place, View, choose_view
-from .remote.packets import Assembler
-from .remote.packets import Text as PacketText
 
 _TARGET_KEPT = 20.0
 """Seconds for which what was found of a place is believed; after that it is asked again."""
@@ -69,6 +63,7 @@ class Session:
         self._clients: dict[tuple[str, str], Client] = {}
         self._targets: dict[str, tuple[float, Target]] = {}
         self._lock = threading.Lock()
+        self._said: set[str] = set()
         self._settings: _settings.Settings | None = None
 
     # Settings and places
@@ -154,7 +149,7 @@ class Session:
     @property
     def means(self) -> Means:
         """What a flow needs of this session."""
-        return Means(self.settings, self.availability, self.client, self.ledger)
+        return Means(self.settings, self.availability, self.client, self.ledger, self._said)
 
     # Cells
 
@@ -198,9 +193,10 @@ class Session:
         def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
             return _flow.run(request, means, emit, stop)
 
-        return self._begin(RemoteJob(flow, request, self.surroundings.namespace), mark=mark)
+        return self.begin(RemoteJob(flow, request, self.surroundings.namespace), mark=mark)
 
-    def _begin(self, job: RemoteJob, *, mark: bool) -> RemoteJob:
+    def begin(self, job: RemoteJob, *, mark: bool) -> RemoteJob:
+        """Start a job's flow; it is the last job from now on."""
         self.last = job
         self.started = [*(old for old in self.started if not old.done()), job][-1000:]
         if mark:
@@ -234,148 +230,11 @@ class Session:
         kind = "none" if options.quiet and options.progress == "auto" else options.progress
         return choose_view(kind, self.surroundings.place(), logs=options.logs, on_stop=job.cancel)
 
-    # Jobs that are there already
-
-    def find(self, word: str) -> JobRef:
-        """The job that a word means: an id, a unique beginning of one, or `last`. Raises OptionError, NotFoundError."""
-        if word == "last":
-            if self.last is not None:
-                return self.last.ref
-            row = self.ledger.last(self.surroundings.notebook())
-            if row is None:
-                raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs.")
-            return self._ref_of(row)
-        rows = self.ledger.find(word)
-        if len(rows) > 1:
-            raise OptionError(f"{word!r} is the beginning of {len(rows)} jobs.", option="JOB", hint="Give more of the id.")
-        if rows:
-            return self._ref_of(rows[0])
-        return self._asked(word)
-
-    def _asked(self, word: str) -> JobRef:
-        """A job that this machine's ledger does not know: asked at the configured endpoint, then at the embedded node."""
-        for endpoint in self.endpoints():
-            try:
-                job = self.client(endpoint).job(word)
-            except NotFoundError:
-                continue
-            return JobRef(job.id or word, endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
-        raise OptionError(f"No job {word!r} is known here.", option="JOB", hint="List them: %bacalhau jobs.")
-
-    def _ref_of(self, row: Row) -> JobRef:
-        return row.ref(self.endpoint_of(row))
-
-    def endpoint_of(self, row: Row) -> Endpoint:
-        """The endpoint of a ledger's row: the embedded node's door, or the configured one's credential where it is that one."""
-        if row.socket:
-            return _daemon.door()
-        configured = self.settings.endpoint
-        return configured if configured and configured.url == row.url else Endpoint(row.url, origin="ledger")
-
     def endpoints(self) -> list[Endpoint]:
         """The places that can be asked for jobs now: the configured endpoint, and the embedded node where it runs."""
         configured = [self.settings.endpoint] if self.settings.endpoint and self.settings.enabled else []
         local = _daemon.running()
         return [*configured, *([local] if local else [])]
-
-    def attach(self, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:
-        """Watch a job that was sent before, to its end and result; nothing is sent again."""
-        ref = self.find(word)
-        known = self.jobs.get(ref.job_id)
-        if known is not None and outputs is None:
-            return known
-        job = self.client(ref.endpoint).job(ref.job_id, ref.namespace)
-        request = self._request_of(job, outputs)
-        nonce = _flow.marks_of(dict(job.task.meta))[0]
-        target = self.local_target() if ref.endpoint.is_local else Target("bacalhau", ref.endpoint)
-        means = self.means
-
-        def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
-            emit(Submitted(ref, Route(target, "it was sent before", options=request.options)))
-            return _flow.follow(ref, nonce, request, means, emit, stop)
-
-        remote = self._begin(RemoteJob(flow, request, self.surroundings.namespace), mark=False)
-        self.jobs[ref.job_id] = remote
-        return remote
-
-    def _request_of(self, job: Job, outputs: tuple[str, ...] | None) -> CellRequest:
-        """What is known of a job's cell from its marks alone."""
-        _, name, names, as_, max_result = _flow.marks_of(dict(job.task.meta))
-        language = self.settings.languages.get(name)
-        if language is None:
-            raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
-        asked = {"outputs": outputs if outputs is not None else names}
-        options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True})
-        return CellRequest(code="", options=options, language=language, notebook=self.surroundings.notebook())
-
-    def resubmit(self, ref: JobRef) -> RemoteJob:
-        """Send the spec of a job again, as a new job of its own name and request."""
-        client = self.client(ref.endpoint)
-        old = client.job(ref.job_id, ref.namespace)
-        request = self._request_of(old, None)
-        target = self.local_target() if ref.endpoint.is_local else self.remote_target(ref.endpoint)
-        route = Route(target, "the job it repeats ran there", options=request.options)
-        means = self.means
-
-        def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
-            return _flow.again(old, request, route, means, emit, stop)
-
-        return self.adopt(self._begin(RemoteJob(flow, request, self.surroundings.namespace), mark=True))
-
-    def fetch_files(self, ref: JobRef, folder: Path) -> Path:
-        """Fetch what a job left in its outputs folder into `folder`, and return that."""
-        check_directory(folder)
-        fetch_files(self.client(ref.endpoint), ref, folder)
-        return folder
-
-    def causes(self, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:
-        """Why a job waits or failed, in plain words, with what its nodes report now."""
-        try:
-            nodes = self.client(ref.endpoint).nodes()
-        except ApiError:
-            nodes = []
-        return causes(history, executions, job, nodes)
-
-    def log(self, ref: JobRef) -> list[tuple[str, str]]:
-        """(stream, text) of a job's log until now, packets taken out."""
-        known = self.jobs.get(ref.job_id)
-        if known is not None:
-            return [(stream, line + "\n") for stream, line in known.logs()]
-        client = self.client(ref.endpoint)
-        nonce = _flow.marks_of(dict(client.job(ref.job_id, ref.namespace).task.meta))[0]
-        packets = Assembler(nonce)
-        pieces: list[tuple[str, str]] = []
-        with suppress(LogStreamError), client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
-            for kind, text in stream:
-                name = "stderr" if kind == STDERR else "stdout"
-                pieces += [(name, piece.text) for piece in packets.feed(kind, text) if isinstance(piece, PacketText)]
-        return pieces
-
-    def state_of(self, row: Row) -> str:
-        """A row's state: how it ended where that is known, else what its endpoint says."""
-        if row.is_over or not row.job_id:
-            return row.state.lower()
-        known = self.jobs.get(row.job_id)
-        if known is not None:
-            return known.state
-        if row.socket and _daemon.running() is None:
-            return "unknown (the embedded node is not running)"
-        try:
-            state = self.client(self.endpoint_of(row)).job(row.job_id, row.namespace).phase_word
-        except NotFoundError:
-            return "gone"
-        except (ApiError, NodeError):
-            return "unknown (no answer)"
-        self.ledger.finished(row.job_id, state)
-        return state.lower()
-
-    def reconcile(self) -> None:
-        """Look up the requests whose answer was lost, and deliver the stops that could not be delivered."""
-        for endpoint in self.endpoints():
-            client = self.client(endpoint)
-            with suppress(ApiError):
-                reconcile(client, self.ledger)
-            deliver_stops(client, self.ledger)
 
     def save(self, values: Mapping[str, str], where: Literal["project", "user"]) -> None:
         """Write settings into the project's or the user's file."""
@@ -442,8 +301,3 @@ def run(code: str, **options: Any) -> Any:
 def submit(code: str, **options: Any) -> RemoteJob:
     """Send a cell and return its RemoteJob as soon as the node has it."""
     return session().submit(code, _argspec.from_call({"bg": True, **options}))
-
-
-def attach(job: str = "last") -> RemoteJob:
-    """The RemoteJob of a job that was sent before, by id, by a unique beginning of it, or `last`; nothing is sent again."""
-    return session().attach(job)

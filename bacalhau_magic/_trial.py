@@ -88,7 +88,9 @@ def _say(out: TextIO, cell: Cell) -> None:
 
 
 def _show_code(out: TextIO, number: int, text: str) -> None:
-    out.write("\n" + "\n".join(f"{f'In [{number}]:' if index == 0 else '':<9}{line}" for index, line in enumerate(text.splitlines())) + "\n")
+    out.write(
+        "\n" + "\n".join(f"{f'In [{number}]:' if index == 0 else '':<9}{line}" for index, line in enumerate(text.splitlines())) + "\n"
+    )
     out.flush()
 
 

@@ -1,0 +1,179 @@
+"""Jobs that are there already: found again, attached to, sent again, looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import _flow, _marks
+from ._causes import Cause, causes
+from ._job import RemoteJob
+from ._ledger import Row
+from ._session import session as current_session
+from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
+from ._submit import reconcile
+from ._watch import StopRequest, deliver_stops
+from ._wire import STDERR, Execution, HistoryItem, Job
+from .client import LogStreamError, check_directory, fetch_files
+from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError
+from .node import _daemon
+from .options import JobOptions
+from .remote.packets import Assembler
+from .remote.packets import Text as PacketText
+
+if TYPE_CHECKING:
+    from ._session import Session
+
+
+def find(session: Session, word: str) -> JobRef:
+    """The job that a word means: an id, a unique beginning of one, or `last`. Raises OptionError, NotFoundError."""
+    if word == "last":
+        if session.last is not None:
+            return session.last.ref
+        row = session.ledger.last(session.surroundings.notebook())
+        if row is None:
+            raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs.")
+        return _ref_of(session, row)
+    rows = session.ledger.find(word)
+    if len(rows) > 1:
+        raise OptionError(f"{word!r} is the beginning of {len(rows)} jobs.", option="JOB", hint="Give more of the id.")
+    if rows:
+        return _ref_of(session, rows[0])
+    return _asked(session, word)
+
+
+def _asked(session: Session, word: str) -> JobRef:
+    """A job that this machine's ledger does not know: asked at the configured endpoint, then at the embedded node."""
+    for endpoint in session.endpoints():
+        try:
+            job = session.client(endpoint).job(word)
+        except NotFoundError:
+            continue
+        return JobRef(job.id or word, endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
+    raise OptionError(f"No job {word!r} is known here.", option="JOB", hint="List them: %bacalhau jobs.")
+
+
+def _ref_of(session: Session, row: Row) -> JobRef:
+    return row.ref(endpoint_of(session, row))
+
+
+def endpoint_of(session: Session, row: Row) -> Endpoint:
+    """The endpoint of a ledger's row: the embedded node's door, or the configured one's credential where it is that one."""
+    if row.socket:
+        return _daemon.door()
+    configured = session.settings.endpoint
+    return configured if configured and configured.url == row.url else Endpoint(row.url, origin="ledger")
+
+
+def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:
+    """Watch a job that was sent before, to its end and result; nothing is sent again."""
+    ref = find(session, word)
+    known = session.jobs.get(ref.job_id)
+    if known is not None and outputs is None:
+        return known
+    job = session.client(ref.endpoint).job(ref.job_id, ref.namespace)
+    request = _request_of(session, job, outputs)
+    nonce = _flow.marks_of(dict(job.task.meta))[0]
+    target = session.local_target() if ref.endpoint.is_local else Target("bacalhau", ref.endpoint)
+    means = session.means
+
+    def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
+        emit(Submitted(ref, Route(target, "it was sent before", options=request.options)))
+        return _flow.follow(ref, nonce, request, means, emit, stop)
+
+    remote = session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=False)
+    session.jobs[ref.job_id] = remote
+    return remote
+
+
+def attach(job: str = "last") -> RemoteJob:
+    """The RemoteJob of a job that was sent before, by id, by a unique beginning of it, or `last`; nothing is sent again."""
+    return follow(current_session(), job)
+
+
+def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> CellRequest:
+    """What is known of a job's cell from its marks alone."""
+    _, name, names, as_, max_result = _flow.marks_of(dict(job.task.meta))
+    language = session.settings.languages.get(name)
+    if language is None:
+        raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
+    asked = {"outputs": outputs if outputs is not None else names}
+    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True})
+    return CellRequest(code="", options=options, language=language, notebook=session.surroundings.notebook())
+
+
+def resubmit(session: Session, ref: JobRef) -> RemoteJob:
+    """Send the spec of a job again, as a new job of its own name and request."""
+    client = session.client(ref.endpoint)
+    old = client.job(ref.job_id, ref.namespace)
+    request = _request_of(session, old, None)
+    target = session.local_target() if ref.endpoint.is_local else session.remote_target(ref.endpoint)
+    route = Route(target, "the job it repeats ran there", options=request.options)
+    means = session.means
+
+    def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
+        return _flow.again(old, request, route, means, emit, stop)
+
+    return session.adopt(session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=True))
+
+
+def files(session: Session, ref: JobRef, folder: Path) -> Path:
+    """Fetch what a job left in its outputs folder into `folder`, and return that."""
+    check_directory(folder)
+    fetch_files(session.client(ref.endpoint), ref, folder)
+    return folder
+
+
+def why(session: Session, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:
+    """Why a job waits or failed, in plain words, with what its nodes report now."""
+    try:
+        nodes = session.client(ref.endpoint).nodes()
+    except ApiError:
+        nodes = []
+    return causes(history, executions, job, nodes)
+
+
+def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
+    """(stream, text) of a job's log until now, packets taken out."""
+    known = session.jobs.get(ref.job_id)
+    if known is not None:
+        return [(stream, line + "\n") for stream, line in known.logs()]
+    client = session.client(ref.endpoint)
+    nonce = _flow.marks_of(dict(client.job(ref.job_id, ref.namespace).task.meta))[0]
+    packets = Assembler(nonce)
+    pieces: list[tuple[str, str]] = []
+    with suppress(LogStreamError), client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
+        for kind, text in stream:
+            name = "stderr" if kind == STDERR else "stdout"
+            pieces += [(name, piece.text) for piece in packets.feed(kind, text) if isinstance(piece, PacketText)]
+    return pieces
+
+
+def state_of(session: Session, row: Row) -> str:
+    """A row's state: how it ended where that is known, else what its endpoint says."""
+    if row.is_over or not row.job_id:
+        return row.state.lower()
+    known = session.jobs.get(row.job_id)
+    if known is not None:
+        return known.state
+    if row.socket and _daemon.running() is None:
+        return "unknown (the embedded node is not running)"
+    try:
+        state = session.client(endpoint_of(session, row)).job(row.job_id, row.namespace).phase_word
+    except NotFoundError:
+        return "gone"
+    except (ApiError, NodeError):
+        return "unknown (no answer)"
+    session.ledger.finished(row.job_id, state)
+    return state.lower()
+
+
+def settle(session: Session) -> None:
+    """Look up the requests whose answer was lost, and deliver the stops that could not be delivered."""
+    for endpoint in session.endpoints():
+        client = session.client(endpoint)
+        with suppress(ApiError):
+            reconcile(client, session.ledger)
+        deliver_stops(client, session.ledger)

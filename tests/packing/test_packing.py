@@ -1,0 +1,226 @@
+"""A request becomes a job: one archive, the wire job, and the limits of its target."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bacalhau_magic import _marks
+from bacalhau_magic._languages import BUILT_IN
+from bacalhau_magic._namespace import capture
+from bacalhau_magic._stages import CellRequest, Endpoint, PackedJob, Route, Target
+from bacalhau_magic._wire import ComputeNodeInfo, NodeInfo, NodeState
+from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
+from bacalhau_magic.options import JobOptions
+from bacalhau_magic.packing import pack, repacked, shown
+
+CLUSTER = Target(
+    "bacalhau",
+    Endpoint("http://cluster:1234"),
+    payload_limit=900_000,
+    nodes=(NodeState(info=NodeInfo(compute_node_info=ComputeNodeInfo(execution_engines=["docker"], publishers=["local", "noop"]))),),
+)
+LOCAL = Target("local", Endpoint("http://localhost", socket="/run/x"), nodes=CLUSTER.nodes)
+
+
+def _request(code: str, variables: Mapping[str, Any], folder: Path, **options: Any) -> CellRequest:
+    chosen = JobOptions(**options)
+    language = BUILT_IN[chosen.lang]
+    captured = capture(code, chosen, language, variables, folder)
+    return CellRequest(code=code, options=chosen, language=language, inputs=captured.items, env=chosen.env, interpreter="/usr/bin/python3")
+
+
+def _pack(code: str, variables: Mapping[str, Any], folder: Path, target: Target = CLUSTER, **options: Any) -> PackedJob:
+    request = _request(code, variables, folder, **options)
+    return pack(request, Route(target, "test", options=request.options))
+
+
+def _archive(packed: PackedJob, index: int = 0) -> tarfile.TarFile:
+    url = packed.job.task.input_sources[index].source.params["URL"]  # type: ignore[index]
+    return tarfile.open(fileobj=io.BytesIO(gzip.decompress(base64.b64decode(url.partition(",")[2]))))
+
+
+def test_directories_come_before_what_is_in_them(tmp_path: Path) -> None:
+    """Every folder has an entry of its own, before its files; modes are 0755 and 0644."""
+    (tmp_path / "data/deep").mkdir(parents=True)
+    (tmp_path / "data/deep/a.txt").write_text("a")
+    (tmp_path / "data/run.sh").write_text("b")
+    os.chmod(tmp_path / "data/run.sh", 0o700)
+    os.chmod(tmp_path / "data/deep/a.txt", 0o600)
+    seen: set[str] = {"."}
+    modes = {}
+    for entry in _archive(_pack("1", {}, tmp_path, inputs=["./data"])):
+        assert str(Path(entry.name).parent) in seen, entry.name
+        assert entry.isdir() or entry.isreg()
+        if entry.isdir():
+            seen.add(entry.name)
+        modes[entry.name] = stat.S_IMODE(entry.mode)
+    assert modes["data/deep/a.txt"] == 0o644
+    assert modes["data/run.sh"] == 0o755
+    assert modes["data/deep"] == 0o755
+    assert set(modes.values()) == {0o644, 0o755}
+
+
+def test_the_same_cell_gives_the_same_archive(tmp_path: Path) -> None:
+    """Only nonce and request differ between two packings of one cell, so its hash is the same."""
+    first, second = (_pack("1 + 1", {"x": [1]}, tmp_path, inputs=["x"]) for _ in range(2))
+    assert first.body_hash == second.body_hash
+    assert first.request_id != second.request_id
+    assert first.nonce != second.nonce
+    assert first.body_hash != _pack("1 + 1", {"x": [2]}, tmp_path, inputs=["x"]).body_hash
+
+
+def test_names_are_unique_and_marked(tmp_path: Path) -> None:
+    """A job's name ends with its request's first eight digits, and its label holds the whole."""
+    packed = _pack("1", {}, tmp_path, name="My run!")
+    assert packed.name == f"my-run-{packed.request_id[:8]}"
+    assert packed.job.labels[_marks.REQUEST_LABEL] == packed.request_id
+    assert packed.job.labels[_marks.NAME_LABEL] == "my-run"
+
+
+def test_options_reach_the_spec(tmp_path: Path) -> None:
+    """Resources, network, placement, environment, labels, image and times stand in the job's spec."""
+    job = _pack(
+        "1", {}, tmp_path, cpu=2, memory="4GB", disk="1GB", gpu="A100:2", network="http", domain="example.org", constraints="zone=a",
+        priority=7, namespace="team", labels="k=v", env="A=b c", image="python:3.13", timeout="1m", queue_timeout="2m",
+    ).job  # fmt: skip
+    task = job.wire()["Tasks"][0]
+    assert task["Resources"] == {"CPU": "2", "Memory": "4000000000", "Disk": "1000000000", "GPU": "2"}
+    assert task["Network"] == {"Type": "HTTP", "Domains": ["example.org"]}
+    assert task["Timeouts"] == {"ExecutionTimeout": 60 + 1800, "QueueTimeout": 120, "TotalTimeout": 60 + 1800 + 120}
+    assert task["Engine"]["Params"]["Image"] == "python:3.13"
+    assert task["Engine"]["Params"]["EnvironmentVariables"] == ["A=b c"]
+    assert (job.priority, job.namespace, job.labels["k"], job.count) == (7, "team", "v", 1)
+    assert job.wire()["Constraints"] == [{"Key": "zone", "Operator": "=", "Values": ["a"]}]
+
+
+def test_network_is_always_said(tmp_path: Path) -> None:
+    """Left out, a real node opens the network, so None is written."""
+    assert _pack("1", {}, tmp_path).job.wire()["Tasks"][0]["Network"] == {"Type": "None"}
+
+
+def test_long_gives_a_day(tmp_path: Path) -> None:
+    """--long runs for 24 hours and waits for 24 hours."""
+    times = _pack("1", {}, tmp_path, long=True).job.task.timeouts
+    assert times is not None
+    assert times.queue_timeout == 86400
+    assert times.execution_timeout == 86400 + 1800
+
+
+def test_interpreter_mark_is_for_the_local_node_alone(tmp_path: Path) -> None:
+    """The kernel's Python is named only to the embedded node, and only without an image of one's own."""
+    assert _pack("1", {}, tmp_path, LOCAL).job.task.meta[_marks.META_INTERPRETER] == "/usr/bin/python3"
+    assert _marks.META_INTERPRETER not in _pack("1", {}, tmp_path, CLUSTER).job.task.meta
+    assert _marks.META_INTERPRETER not in _pack("1", {}, tmp_path, LOCAL, image="x").job.task.meta
+
+
+def test_too_big_for_a_cluster_names_the_biggest(tmp_path: Path) -> None:
+    """A job above the target's limit is refused with its size, the limit, and the biggest inputs first."""
+    big, small = os.urandom(700_000), os.urandom(10_000)
+    with pytest.raises(PayloadTooLargeError) as refused:
+        _pack("1", {"big": big, "small": small}, tmp_path, inputs=["small", "big"])
+    assert list(refused.value.largest)[0] == "big"
+    assert refused.value.limit == 900_000 < refused.value.size
+    assert "big (700 KB)" in str(refused.value)
+
+
+def test_too_big_for_a_cluster_goes_to_the_local_node_and_is_said(tmp_path: Path) -> None:
+    """The embedded node takes what a cluster would not, and the card says so."""
+    packed = _pack("1", {"big": os.urandom(900_000)}, tmp_path, LOCAL, inputs=["big"])
+    assert packed.notices == ("Its inputs are too big for a cluster without staging.",)
+
+
+def test_an_input_with_a_target_is_a_source_of_its_own(tmp_path: Path) -> None:
+    """`=/target` mounts the folder that the file lies in, by an archive of its own."""
+    (tmp_path / "in.csv").write_text("a,b\n")
+    packed = _pack("1", {}, tmp_path, inputs=["in.csv=/data/table.csv"])
+    source = packed.job.task.input_sources[1]
+    assert source.target == "/data"
+    assert _archive(packed, 1).extractfile("table.csv").read() == b"a,b\n"  # type: ignore[union-attr]
+    assert "in.csv" not in _archive(packed).getnames()
+
+
+def test_two_inputs_of_one_place_are_refused(tmp_path: Path) -> None:
+    """Two files that would land on the same path are refused by name."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(folder)
+    with pytest.raises(Exception, match=r"x\.txt"):
+        _pack("1", {}, tmp_path, inputs=["a/x.txt", "b/x.txt"])
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    """Links inside a folder are followed, one that leads out of it is refused."""
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/real").write_text("r")
+    (tmp_path / "data/inside").symlink_to("real")
+    archive = _archive(_pack("1", {}, tmp_path, inputs=["./data"]))
+    assert archive.extractfile("data/inside").read() == b"r"  # type: ignore[union-attr]
+    (tmp_path / "data/out").symlink_to("../secret")
+    with pytest.raises(UnsendableInputError, match="outside"):
+        _pack("1", {}, tmp_path, inputs=["./data"])
+
+
+def test_special_files_are_refused(tmp_path: Path) -> None:
+    """A FIFO in a folder is refused instead of blocking the packing."""
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data/pipe")
+    with pytest.raises(UnsendableInputError, match="regular file"):
+        _pack("1", {}, tmp_path, inputs=["./data"])
+
+
+def test_files_want_a_publisher(tmp_path: Path) -> None:
+    """--files publishes the outputs folder, and is refused where no node can."""
+    task = _pack("1", {}, tmp_path, files="out").job.task
+    assert task.publisher is not None
+    assert [(path.name, path.path) for path in task.result_paths] == [("outputs", "/outputs")]
+    bare = Target("bacalhau", CLUSTER.endpoint, nodes=(NodeState(info=NodeInfo(compute_node_info=ComputeNodeInfo(publishers=["noop"]))),))
+    with pytest.raises(PackingError, match="--files"):
+        _pack("1", {}, tmp_path, bare, files="out")
+
+
+def test_a_cell_that_names_outputs_is_published(tmp_path: Path) -> None:
+    """A cell whose text names its outputs folder gets a publisher; another one does not."""
+    assert _pack("open('outputs/x', 'w')", {}, tmp_path).job.task.publisher is not None
+    assert _pack("1", {}, tmp_path).job.task.publisher is None
+
+
+def test_request_facts_reach_the_wrapper(tmp_path: Path) -> None:
+    """The payload's request names what the wrapper has to keep, and the shell's copy of it is quoted."""
+    packed = _pack("echo hi", {"t": "it's"}, tmp_path, lang="bash", inputs=["t"], args=("a b", "c'd"), timeout="90s", max_result="1MB")
+    files = _archive(packed)
+    facts = json.loads(files.extractfile(".bacalhau/request.json").read())  # type: ignore[union-attr]
+    assert (facts["nonce"], facts["timeout"], facts["max_result"], facts["args"]) == (packed.nonce, 90.0, 1_000_000, ["a b", "c'd"])
+    shell = files.extractfile(".bacalhau/request.sh").read().decode()  # type: ignore[union-attr]
+    assert "BM_TIMEOUT=90\n" in shell
+    assert """BM_ARGS=''"'"'a b'"'"' '"'"'c'"'"'"'""" in shell
+    assert files.extractfile(".bacalhau/vars.sh").read().decode() == """export t='it'"'"'s'\n"""  # type: ignore[union-attr]
+
+
+def test_shown_spec_shortens_the_archive(tmp_path: Path) -> None:
+    """The spec that people see holds the archive's size, not its bytes."""
+    packed = _pack("1", {}, tmp_path)
+    url = shown(packed.job)["Tasks"][0]["InputSources"][0]["Source"]["Params"]["URL"]
+    assert url.startswith("data:application/gzip;base64,…")
+    assert len(url) < 80
+
+
+def test_repacked_is_another_job_of_the_same_cell(tmp_path: Path) -> None:
+    """A rerun has a name and a request of its own, and the same task."""
+    packed = _pack("1", {}, tmp_path)
+    again = repacked(packed.job, packed.route)
+    assert again.job.name != packed.job.name
+    assert again.job.labels[_marks.REQUEST_LABEL] == again.request_id != packed.request_id
+    assert again.job.tasks == packed.job.tasks
+    assert again.nonce == packed.nonce
