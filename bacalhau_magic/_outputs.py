@@ -123,6 +123,8 @@ def _is_base64(data: object) -> bool:
         return False
 
 
+_UNESCAPED = 4
+"""How many times over a character may be escaped in Markdown that is shown."""
 _SCRIPT_LINK = re.compile(r"(?:java|vb)script:|data:text", re.IGNORECASE)
 
 
@@ -132,8 +134,12 @@ def _markdown(text: str) -> str | None:
     None when it holds a link that would run: those are hidden in too many ways to be taken out one by one.
     """
     seen = text
-    while (plain := html.unescape(seen)) != seen:
+    for _ in range(_UNESCAPED):
+        if (plain := html.unescape(seen)) == seen:
+            break
         seen = plain
+    else:
+        return None
     if _SCRIPT_LINK.search(re.sub(r"[\s\\\x00-\x20\xad\u200b-\u200f\u2060\ufeff]", "", seen)):
         return None
     return re.sub(r"<(?=[A-Za-z/!?])", "<\u2060", text)
