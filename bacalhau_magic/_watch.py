@@ -231,9 +231,8 @@ class _Watch:
     def _contact(self) -> Iterator[JobEvent]:
         if self.lost >= 2:
             yield ContactChanged(False)
-        if self.lost and self.ledger:
-            if self.ref.job_id in deliver_stops(self.client, self.ledger) and self.asked:
-                self.asked.delivered.set()
+        if self.lost and self.ledger and self.ref.job_id in deliver_stops(self.client, self.ledger) and self.asked:
+            self.asked.delivered.set()
         self.lost = 0
 
     def _happened(self, item: HistoryItem) -> Iterator[JobEvent]:

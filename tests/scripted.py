@@ -345,7 +345,7 @@ class Recorded:
         for at, text in frames[start:]:
             while self.now < at and not self._over():
                 if stream.dropped.wait(0.002):
-                    return
+                    return None
             if text.startswith("{"):
                 stream.text(text)
             elif text.startswith("close code=1000"):

@@ -1,0 +1,406 @@
+"""The right value or the right error of a job that is over: the only place that makes a JobError.
+
+Everything that came back is hostile until checked: sizes and forms are checked by `remote.packets` and
+`remote.codec`, JSON here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ._causes import Cause, causes, main
+from ._languages import Language
+from ._marks import META_NONCE
+from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
+from ._wire import COMPLETED, STOPPED, Execution, ExecutionState
+from .errors import (
+    BacalhauMagicError,
+    CorruptResultError,
+    JobError,
+    JobFailedError,
+    JobStoppedError,
+    JobTimedOutError,
+    JobUnplaceableError,
+    MissingResultError,
+    ResultError,
+    remote_cell_error,
+)
+from .options import JobOptions
+from .remote import codec
+from .remote.packets import Bundle, PacketError, bundle_limit, open_bundle
+
+_TAIL_LINES, _TAIL = 20, 2000
+
+
+def collect(ref: JobRef, ended: Ended, *, language: Language, options: JobOptions, route: Route | None = None) -> JobResult:
+    """What the job brought back; raises nothing: what went wrong is in `error`."""
+    result = JobResult(ref, ended.record, stdout=ended.stdout, stderr=ended.stderr, stdout_bytes=ended.stdout.encode("utf-8", "replace"))
+    try:
+        return _collect(result, ended, language, options, route)
+    except Exception as error:  # noqa: BLE001 - a result must never be lost to a defect of ours or a trick of the job's
+        problem = CorruptResultError(f"The result can't be read ({type(error).__name__}: {error}).", job_id=ref.job_id)
+        problem.__cause__ = error
+        return replace(result, outcome="result", error=problem)
+
+
+def _collect(result: JobResult, ended: Ended, language: Language, options: JobOptions, route: Route | None) -> JobResult:
+    bundle, problem = None, ended.problem
+    if ended.blob is not None:
+        try:
+            bundle = open_bundle(ended.blob, bundle_limit(options.max_result))
+        except PacketError as damage:
+            problem = str(damage)
+    if bundle is None:
+        return _without_bundle(result, ended, problem, language, options, route)
+    result = replace(
+        result,
+        stdout=bundle.stdout.decode("utf-8", "replace"),
+        stdout_bytes=bytes(bundle.stdout),
+        stderr=bundle.stderr.decode("utf-8", "replace"),
+        mime=bundle.mime or None,
+        displays=_displays(bundle.displays),
+        unsendable=dict(bundle.unsendable),
+        notices=tuple(f"{name} is cut at --max-result; the job's log has all of it." for name in bundle.truncated),
+    )
+    if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
+        result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
+    error = _of_outcome(result, bundle, options)
+    # What was written and sent before the cell failed is kept, whatever the error is.
+    read = _python(bundle, result, options) if language.is_python else _printed(result, language, options, "stdout" in bundle.truncated)
+    if error is not None:
+        kept = read.outputs if language.is_python else {}
+        return replace(result, outcome=_outcome(error), error=error, outputs=kept)
+    if read.error is not None:
+        return replace(result, outcome="result", error=read.error, outputs=read.outputs)
+    return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs)
+
+
+# How the job ended
+
+
+def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobError | None:
+    job_id, error = result.ref.job_id, bundle.error
+    if bundle.outcome == "timeout":
+        limit = options.run_seconds
+        return JobTimedOutError(
+            f"The cell ran longer than its time limit of {seconds(limit)}.",
+            job_id=job_id,
+            phase="cell",
+            limit=limit,
+            hint="Give it more time with --timeout, or --long for hours.",
+        )
+    if bundle.outcome == "error":
+        facts = error or {}
+        return remote_cell_error(
+            job_id=job_id,
+            ename=facts.get("ename") or "Error",
+            evalue=facts.get("evalue") or "",
+            traceback_text=facts.get("traceback") or f"{facts.get('ename') or 'Error'}: {facts.get('evalue') or ''}",
+        )
+    code = bundle.exit_code or 0
+    if bundle.outcome == "exit" and (code or error):
+        return _exit(result, code, error.get("evalue", "") if error else "")
+    return None
+
+
+def _exit(result: JobResult, code: int, said: str = "") -> JobFailedError:
+    tail = _tail(result.stderr)
+    last = said or (tail.rsplit("\n", 1)[-1].strip() if tail else "")
+    hints = {
+        126: "A command could not be executed: look at its permissions.",
+        127: "A command is not in the image: choose another with --image.",
+        137: "It was killed; where memory was short: --memory.",
+    }
+    what = f"The cell ended with exit code {code}"
+    return JobFailedError(
+        f"{what}: {last}" if last else f"{what}.",
+        job_id=result.ref.job_id,
+        exit_code=code,
+        stderr_tail=tail,
+        hint=hints.get(code, ""),
+    )
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.rstrip("\n").split("\n")[-_TAIL_LINES:])[-_TAIL:].strip("\n")
+
+
+def _cause(record: JobRecord, route: Route | None) -> Cause | None:
+    nodes = route.target.nodes if route else ()
+    return main(causes(record.history, record.executions, record.job, nodes))
+
+
+def _without_bundle(
+    result: JobResult, ended: Ended, problem: str, language: Language, options: JobOptions, route: Route | None
+) -> JobResult:
+    record, job_id = ended.record, result.ref.job_id
+    if record.state != COMPLETED:
+        error: BacalhauMagicError = _of_state(result, record, options, route, started=bool(problem or ended.stdout or ended.stderr))
+        return replace(result, outcome=_outcome(error), error=error)
+    code = _exit_code(record.executions)
+    if code:
+        error = _exit(result, code)
+        return replace(result, outcome=_outcome(error), error=error)
+    wrapped = bool(record.job.task.meta.get(META_NONCE))
+    if problem:
+        error = CorruptResultError(problem, job_id=job_id, hint="Run the cell again; a large result is safer through --files.")
+    elif wrapped and language.wrapper != "sh":
+        error = MissingResultError(
+            "The job completed, but no result came back in its log.",
+            job_id=job_id,
+            hint="The server may have dropped the job's log; run the cell again.",
+        )
+    elif options.as_ == "bytes":
+        error = ResultError(
+            "The exact bytes of stdout did not come back: the image lacks what the wrapper needs (base64, sha256sum, mkfifo).",
+            job_id=job_id,
+            hint="Choose another image, or --as text.",
+        )
+    else:
+        result = replace(result, verified=False, notices=("The result was not verified: it comes from the job's log alone.",))
+        read = _printed(result, language, options, truncated=False)
+        if read.error is None:
+            return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs)
+        error = read.error
+    return replace(result, outcome="result", error=error)
+
+
+def _exit_code(executions: Sequence[Execution]) -> int:
+    codes = [item.run_output.exit_code for item in executions if item.run_output and item.compute == ExecutionState.COMPLETED]
+    return codes[-1] if codes else 0
+
+
+def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: Route | None, *, started: bool) -> JobError:
+    """The error of a job that failed or was stopped, by the cause that counts."""
+    job_id = result.ref.job_id
+    cause = _cause(record, route)
+    said = record.job.state.message if record.job.state else ""
+    if not record.state:
+        return JobFailedError(
+            f"The server does not know the job {result.ref.short_id} any more.",
+            job_id=job_id,
+            causes=(said,) if said else (),
+            hint="Its record may have been removed; run the cell again.",
+        )
+    if cause is None:
+        if record.state == STOPPED:
+            return JobStoppedError("The job was stopped.", job_id=job_id)
+        return JobFailedError(f"The job failed{': ' + said if said else '.'}", job_id=job_id, stderr_tail=_tail(result.stderr))
+    match cause.kind:
+        case "stopped":
+            reason = cause.sentence.partition(": ")[2].rstrip(".")
+            return JobStoppedError(cause.sentence, job_id=job_id, reason=reason, hint=cause.advice)
+        case "unplaceable" | "busy":
+            hint = "Wait longer with --queue-timeout, or try again later." if cause.kind == "busy" else cause.advice
+            lines = "".join(f"\n• {line}" for line in cause.lines)
+            return JobUnplaceableError(cause.sentence + lines, job_id=job_id, reasons=cause.lines, hint=hint)
+        case "timeout" | "execution-timeout":
+            phase = "queue" if not record.executions else "cell" if started else "starting"
+            hints = {
+                "queue": "Wait longer with --queue-timeout.",
+                "cell": "Give it more time with --timeout, or --long for hours.",
+                "starting": "Pulling the image or waiting on the node took too long; try again, or choose a smaller image.",
+            }
+            limit = {"queue": options.queue_seconds, "cell": options.run_seconds}.get(phase)
+            return JobTimedOutError(cause.sentence, job_id=job_id, phase=phase, limit=limit, hint=hints[phase])
+    return JobFailedError(
+        cause.sentence,
+        job_id=job_id,
+        stderr_tail=_tail(result.stderr),
+        causes=cause.lines or (cause.sentence,),
+        hint=cause.advice,
+    )
+
+
+def _outcome(error: BaseException) -> str:
+    for kind, word in (
+        (JobStoppedError, "stopped"),
+        (JobTimedOutError, "timeout"),
+        (JobUnplaceableError, "unplaceable"),
+        (ResultError, "result"),
+    ):
+        if isinstance(error, kind):
+            return word
+    return "failed"
+
+
+# What it brought back
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    value: Any = None
+    has_value: bool = False
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: ResultError | None = None
+
+
+def _python(bundle: Bundle, result: JobResult, options: JobOptions) -> _Read:
+    """The value and the wanted names of a Python cell; those that can be read are there beside an error."""
+    job_id = result.ref.job_id
+    outputs: dict[str, Any] = {}
+    problems: list[ResultError] = []
+    for name in options.outputs:
+        if name in bundle.outputs:
+            value, problem = _decoded(bundle.outputs[name], name, job_id, options)
+            if problem:
+                problems.append(problem)
+            else:
+                outputs[name] = value
+        elif name in bundle.unsendable:
+            problems.append(
+                ResultError(f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", "."), job_id=job_id, name=name)
+            )
+        else:
+            problems.append(
+                MissingResultError(
+                    f"The cell did not set {name!r}, which -o asks for.", job_id=job_id, name=name, hint="Set it as a global in the cell."
+                )
+            )
+    if problems:
+        return _Read(outputs=outputs, error=_first(problems))
+    if "value" in bundle.parts and not options.outputs:
+        value, problem = _decoded(bundle.parts["value"], "", job_id, options)
+        if problem:
+            # A value that is only shown is no reason to lose the rest.
+            return _Read(error=problem)
+        return _Read(value, True)
+    return _Read(outputs=outputs)
+
+
+def _first(problems: Sequence[ResultError]) -> ResultError:
+    first = problems[0]
+    others = ", ".join(repr(problem.name) for problem in problems[1:])
+    if others:
+        first.message += f" The same goes for {others}."
+    return first
+
+
+def _decoded(data: bytes, name: str, job_id: str, options: JobOptions) -> tuple[Any, ResultError | None]:
+    called = repr(name) if name else "the cell's value"
+    try:
+        return codec.loads(data, options.max_result), None
+    except codec.MissingLibrary as error:
+        return None, ResultError(
+            f"{called} needs {error.library} here, and it is not installed.".capitalize()
+            if not name
+            else f"{called} needs {error.library} here.",
+            job_id=job_id,
+            name=name,
+            hint=f"Install it for this kernel: %pip install {error.library}",
+        )
+    except codec.CodecError as error:
+        return None, CorruptResultError(f"{called[:1].upper()}{called[1:]} can't be read: {error}.", job_id=job_id, name=name)
+
+
+class _NotThat(Exception):
+    """Stdout is not of the kind that was asked for; the text says why."""
+
+
+def _printed(result: JobResult, language: Language, options: JobOptions, truncated: bool) -> _Read:
+    """The value of a cell in another language: its stdout, parsed."""
+    job_id, names, kind = result.ref.job_id, options.outputs, options.as_
+    if truncated and (names or kind != "auto"):
+        return _Read(
+            error=CorruptResultError(
+                "The stdout is larger than --max-result, so it can't be read as a value.",
+                job_id=job_id,
+                hint="Ask for more with --max-result, or write a file to outputs/ and give --files.",
+            )
+        )
+    try:
+        value, is_text = _parsed(result, kind, language.brace_json) if not truncated else (result.stdout, True)
+    except _NotThat as error:
+        return _Read(error=CorruptResultError(f"The stdout is not {_KINDS[kind]}: {error}.", job_id=job_id, hint="See --as."))
+    except ImportError:
+        return _Read(
+            error=ResultError(
+                "--as frame needs pandas here, and it is not installed.",
+                job_id=job_id,
+                hint="Install it for this kernel: %pip install pandas",
+            )
+        )
+    if not names:
+        return _Read() if is_text else _Read(value, True)
+    if len(names) == 1:
+        return _Read(outputs={names[0]: value})
+    if not isinstance(value, dict):
+        what = "a JSON object" if kind in ("auto", "json") else "an object"
+        return _Read(error=MissingResultError(f"The stdout is not {what} with the keys {', '.join(names)}.", job_id=job_id, name=names[0]))
+    for name in names:
+        if name not in value:
+            return _Read(error=MissingResultError(f"The printed JSON object lacks {name!r}.", job_id=job_id, name=name))
+    if surplus := [key for key in value if key not in names]:
+        return _Read(
+            error=MissingResultError(
+                f"The printed JSON object has more keys than -o asks for: {', '.join(map(repr, surplus[:5]))}.",
+                job_id=job_id,
+                name=names[0],
+                hint="Name them all, or ask for one name and get the whole object.",
+            )
+        )
+    return _Read(outputs={name: value[name] for name in names})
+
+
+_KINDS = {"json": "JSON", "jsonl": "JSON lines", "frame": "a table (CSV or JSON lines)", "text": "text", "bytes": "bytes", "auto": "text"}
+
+
+def _parsed(result: JobResult, kind: str, brace_json: bool) -> tuple[Any, bool]:
+    """(the value, whether it is just the text)."""
+    raw = result.stdout_bytes
+    if kind == "bytes":
+        return raw, False
+    if kind == "text":
+        return result.stdout, True
+    if kind == "json":
+        return _json(result.stdout), False
+    if kind == "jsonl":
+        return [_json(line) for line in result.stdout.split("\n") if line.strip()], False
+    if kind == "frame":
+        return _frame(result.stdout), False
+    begin = result.stdout.lstrip()[:1]
+    if not begin or (brace_json and begin not in "{["):
+        return result.stdout, True
+    try:
+        return _json(result.stdout), False
+    except _NotThat:
+        return result.stdout, True
+
+
+def _json(text: str) -> Any:
+    def constant(name: str) -> Any:
+        raise _NotThat(f"{name} is not in JSON")
+
+    try:
+        return json.loads(text, parse_constant=constant)
+    except RecursionError:
+        raise _NotThat("it is nested too deeply") from None
+    except ValueError as error:
+        raise _NotThat(str(error)) from None
+
+
+def _frame(text: str) -> Any:
+    import io
+
+    import pandas
+
+    try:
+        if text.lstrip()[:1] == "{":
+            return pandas.DataFrame([_json(line) for line in text.split("\n") if line.strip()])
+        if text.lstrip()[:1] == "[":
+            return pandas.DataFrame(_json(text))
+        return pandas.read_csv(io.StringIO(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _NotThat(str(error)) from None
+
+
+def _displays(listed: Sequence[object]) -> tuple[tuple[int, Mapping[str, Any]], ...]:
+    """Rich displays with their places in stdout, as far as they have the right form."""
+    found = []
+    for item in listed:
+        if isinstance(item, list) and len(item) == 2 and type(item[0]) is int and item[0] >= 0 and isinstance(item[1], dict):
+            found.append((item[0], {str(key): text for key, text in item[1].items()}))
+    return tuple(found)

@@ -1,0 +1,171 @@
+"""A job's published files: where they lie, and the archive that holds them, fetched and checked before a byte is written.
+
+The archive is hostile: only regular files and folders below `outputs/` count, and paths that lead outside, duplicates
+and bombs refuse the whole.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from .. import _marks
+from .._stages import Endpoint, JobRef
+from .._wire import SpecConfig
+from ..errors import ApiError, ResultError
+from ._client import Client
+from ._problems import clean
+from ._transport import is_loopback
+
+MAX_FILES = 100_000
+MAX_BYTES = 20_000_000_000
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an archive lies: a path or URL for the client, and whether it is another place than the endpoint."""
+
+    url: str
+    anonymous: bool
+
+
+def source(result: SpecConfig, endpoint: Endpoint) -> Source:
+    """Where a published result is fetched from, as seen from here. Raises ResultError for a place that can't be reached.
+
+    A loopback address is the node's own: it becomes the endpoint's host, or the endpoint's socket.
+    """
+    params = result.params or {}
+    kind = result.type.lower()
+    url = params.get("URL") if kind == "urldownload" else params.get("PreSignedURL") if kind == "s3presigned" else None
+    if not isinstance(url, str):
+        raise ResultError(
+            f"The job's files were published as {clean(result.type) or 'nothing'!r}, which can't be fetched from here.",
+            hint="Fetch them with the tool of that storage, or have the node publish them locally.",
+        )
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ResultError(f"The job's files lie at an address that can't be used: {clean(url, 200)}.")
+    if is_loopback(parts.hostname):
+        if endpoint.is_local:
+            return Source(urlunsplit(("", "", parts.path, parts.query, "")), anonymous=False)
+        host = urlsplit(endpoint.url).hostname or parts.hostname
+        port = f":{parts.port}" if parts.port else ""
+        parts = parts._replace(netloc=(f"[{host}]" if ":" in host else host) + port)
+    there = urlsplit(endpoint.url)
+    same = not endpoint.is_local and (parts.scheme, parts.hostname, parts.port) == (there.scheme, there.hostname, there.port)
+    return Source(urlunsplit(parts), anonymous=not same)
+
+
+def fetch_archive(client: Client, ref: JobRef, into: IO[bytes], *, max_bytes: int = MAX_BYTES) -> None:
+    """Write the job's published archive to a file. Raises ResultError, or the ApiError family."""
+    published = [result for result in client.results(ref.job_id, ref.namespace) if result.type]
+    if not published:
+        raise ResultError(
+            "The job published no files.",
+            job_id=ref.job_id,
+            hint="Files come back when --files is given and the cell writes to outputs/, from a node that has a publisher.",
+        )
+    place = source(published[-1], client.endpoint)
+    try:
+        with client.download(place.url, anonymous=place.anonymous) as answer:
+            if answer.status_code != 200:
+                raise ResultError(
+                    f"The job's files can't be fetched: {_where(place)} answered with status {answer.status_code}.", job_id=ref.job_id
+                )
+            size = 0
+            for piece in answer.iter_bytes(_PIECE):
+                size += len(piece)
+                if size > max_bytes:
+                    raise ResultError(f"The job's files are larger than {max_bytes // 1_000_000} MB.", job_id=ref.job_id)
+                into.write(piece)
+    except ApiError as error:
+        raise ResultError(
+            f"The job's files lie at {_where(place)}, which can't be reached from here: {error.message}",
+            job_id=ref.job_id,
+            hint="The node's publisher address must be open to this machine; ask whoever runs it, or publish to S3.",
+        ) from error
+
+
+def _where(place: Source) -> str:
+    parts = urlsplit(place.url)
+    # Without the path and the query: they may be a capability.
+    return f"{parts.scheme}://{clean(parts.netloc)}" if parts.netloc else "the endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder of the archive: its path below outputs/, and what tarfile knows of it."""
+
+    path: PurePosixPath
+    member: tarfile.TarInfo
+
+    @property
+    def is_folder(self) -> bool:
+        return self.member.isdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    entries: tuple[Entry, ...]
+    skipped: tuple[str, ...]
+    """Links, devices and pipes below outputs/, which are left out."""
+
+
+def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME) -> Listing:
+    """What an archive holds below `folder`, all of it checked; raises ResultError for one that can't be trusted."""
+    entries: list[Entry] = []
+    skipped: list[str] = []
+    kinds: dict[PurePosixPath, bool] = {}
+    total = 0
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for count, member in enumerate(tar, 1):
+                total += member.size
+                if count > MAX_FILES or total > max_bytes:
+                    raise ResultError(
+                        f"The job's files are too many or too large (at most {MAX_FILES} files, {max_bytes // 1_000_000} MB)."
+                    )
+                path = _below(member.name, folder)
+                if path is None:
+                    continue
+                if not (member.isreg() or member.isdir()):
+                    skipped.append(str(path))
+                    continue
+                if path in kinds and not (kinds[path] and member.isdir()):
+                    raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} twice.")
+                if path.parts:
+                    entries.append(Entry(path, member))
+                kinds[path] = member.isdir()
+    except (tarfile.TarError, EOFError, OSError, ValueError, *_compression_errors()) as error:
+        raise ResultError(f"The job's archive of files is damaged: {clean(str(error), 200)}.") from error
+    for path in kinds:
+        if any(parent in kinds and not kinds[parent] for parent in path.parents):
+            raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
+    return Listing(tuple(entries), tuple(skipped))
+
+
+def _below(name: str, folder: str) -> PurePosixPath | None:
+    """An entry's path below the folder, None for one beside it. Raises ResultError for one that leads outside."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    strange = name.startswith("/") or ".." in parts or "\0" in name
+    windows = any(set(part) & set('\\:*?"<>|') or part.endswith((" ", ".")) for part in parts) if _on_windows() else False
+    if strange or windows:
+        raise ResultError(f"The job's archive holds a path that can't be used: {clean(name, 200)!r}.")
+    return PurePosixPath(*parts[1:]) if parts and parts[0] == folder else None
+
+
+def _on_windows() -> bool:
+    import os
+
+    return os.name == "nt"
+
+
+def _compression_errors() -> tuple[Any, ...]:
+    import lzma
+    import zlib
+
+    return zlib.error, lzma.LZMAError
