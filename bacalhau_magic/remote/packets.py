@@ -7,6 +7,8 @@ One packet is one line, newline included below 16,384 bytes, and begins on a new
 kind   `s` started, `p` phase, `d` a piece of the result, `e` end; the payloads of s, p and e are JSON
 flags  `n`: the newline before this packet was added by the wrapper and is none of the job's; else `-`
 
+A checksum of `-` is not checked: the shell's wrapper has only the whole blob's, in the end packet.
+
 `Writer` makes the lines, `Assembler` reads them; it takes the packets out of a log and is idempotent by sequence
 number, so that a log may be served again. The joined pieces are a blob, which `pack_bundle` makes and `open_bundle`
 reads; whatever is read here is hostile until checked.
@@ -166,7 +168,7 @@ class Assembler:
         shown = []  # plain pieces not yet emitted
         while at < len(text):
             end = text.find("\n", at)
-            if self._at_start and text[at : at + len(self._prefix)] == self._prefix:
+            if self._at_start and text.startswith(self._prefix, at):
                 if end < 0:
                     if len(text) - at < MAX_LINE:
                         self._pending = text[at:]
@@ -186,7 +188,7 @@ class Assembler:
                     events.append(found)
                 at = end + 1
                 continue
-            if self._at_start and self._prefix.startswith(text[at:]):
+            if self._at_start and len(text) - at < len(self._prefix) and self._prefix.startswith(text[at:]):
                 self._pending = text[at:]
                 break
             if self._newline:
@@ -246,6 +248,8 @@ class Assembler:
             self._damaged += 1
             return added, None
         if number in self._seqs:
+            if checksum == "-" and number in self._pieces and len(self._pieces[number]) == len(payload):
+                self._pieces[number] = payload  # an unchecked piece may have been damaged the first time
             return added, None
         if number >= self._max_packets:
             self._oversize = True
