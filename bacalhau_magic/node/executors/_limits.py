@@ -21,6 +21,9 @@ __all__ = ["PROCESSES", "Cgroups", "Group", "UnmeasurableError", "affinity", "di
 PROCESSES = 512
 """How many processes and threads a run may have at once."""
 
+# Linux, but for kernels built without it.
+_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
 PREFIX = "bacalhau-magic-"
 _PERIOD = 100_000
 _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
@@ -240,7 +243,7 @@ def affinity(cpus: float) -> frozenset[int] | None:
 
 def tree(pid: int) -> list[int]:
     """This process and everything below it."""
-    if not sys.platform.startswith("linux"):
+    if not _LISTS_CHILDREN:
         try:
             return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         except psutil.Error:

@@ -90,7 +90,8 @@ class Payload:
     ) -> None:
         self._process = process
         self._group = group
-        self._members = members or (lambda: tree(process.pid))
+        # When it has been reaped its number may be another process's.
+        self._members = members or (lambda: tree(process.pid) if process.returncode is None else [])
         self._asked = asked or (lambda: [process.pid])
         self._cleaned = cleaned
         self._lock = threading.Lock()

@@ -13,7 +13,7 @@ import psutil
 
 from ... import _marks
 from ._interpreters import SYSTEM_PATH, Interpreters
-from ._limits import Cgroups, affinity, tree
+from ._limits import Cgroups, affinity
 from ._payload import Payload, Watch, spawn
 from ._seam import Mount, Running, RunSpec
 
@@ -75,7 +75,6 @@ class ProcessExecutor:
             process,
             group=group,
             watch=watch,
-            members=lambda: tree(process.pid) if process.returncode is None else [],
             cleaned=partial(end_marked, (spec.execution_id,)),
         )
 

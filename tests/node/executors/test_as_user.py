@@ -19,22 +19,18 @@ _HERE = Path(__file__).parent
 _PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "psutil", "bacalhau_magic")
 
 
+def _as_user(*words: str) -> list[str]:
+    # setpriv still has root's rights when it looks for its program; the second program has not.
+    return ["setpriv", "--reuid", str(_USER), "--regid", str(_USER), "--clear-groups", "/usr/bin/env", *words]
+
+
 def _python() -> str | None:
     """A Python that other users can reach: not one below a closed home folder."""
     for candidate in (os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
-        probe = [
-            "setpriv",
-            "--reuid",
-            str(_USER),
-            "--regid",
-            str(_USER),
-            "--clear-groups",
-            candidate,
-            "-c",
-            "import sys; print(sys.version_info[:2] >= (3, 11))",
-        ]
-        if os.path.exists(candidate) and subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip() == "True":
-            return candidate
+        if os.path.exists(candidate):
+            probe = _as_user(candidate, "-c", "import sys; print(sys.version_info[:2] >= (3, 11))")
+            if subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip() == "True":
+                return candidate
     return None
 
 
@@ -65,21 +61,7 @@ def test_an_ordinary_user_is_isolated_as_well() -> None:
         subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
         os.chown(place / "home", _USER, _USER)
         done = subprocess.run(
-            [
-                "setpriv",
-                "--reuid",
-                str(_USER),
-                "--regid",
-                str(_USER),
-                "--clear-groups",
-                python,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                str(tests),
-            ],
+            _as_user(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)),
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(place / "packages"),

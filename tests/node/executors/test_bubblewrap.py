@@ -277,7 +277,7 @@ def test_a_run_outlives_the_thread_that_started_it(bubblewrap: BubblewrapExecuto
 
 def test_cpus(bubblewrap: BubblewrapExecutor, bench: Bench) -> None:
     """Half a CPU is a quota where cgroups can be written, else one whole CPU."""
-    done = bench.start(bubblewrap, ["sh", "-c", "nproc; read x < /inputs/a || sleep 0.5"], cpus=0.5, language="bash")
+    done = bench.start(bubblewrap, ["sh", "-c", "nproc; sleep 60"], cpus=0.5, language="bash")
     done.until("\n")
     if bubblewrap.limits["cpu"] == "enforced":
         quotas = [
@@ -289,6 +289,7 @@ def test_cpus(bubblewrap: BubblewrapExecutor, bench: Bench) -> None:
         assert "50000" in [quota.split()[0] for quota in quotas]
     else:
         assert done.text() == "1\n"
+    done.running.stop(0)
 
 
 _NODE = """
