@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -29,10 +30,14 @@ class _Stream:
         self.sequences = Sequences(colours=colours and self.is_terminal)
         self.line = ""
         """Without a terminal: the line so far, as it would look after its carriage returns."""
+        self.cut = False
+        """Whether its line was ended for something else to be shown: then the job's own end of that line is left out."""
 
     def write(self, text: str, *, last: bool = False) -> str:
-        """Write a piece; gives what was written, for the caller to see whether it ended a line."""
+        """Write a piece; gives what was written."""
         text = self.sequences.feed(text, last=last)
+        if self.cut and text:
+            text, self.cut = text.removeprefix("\r").removeprefix("\n") if text.startswith(("\n", "\r\n")) else text, False
         if not self.is_terminal:
             *whole, rest = (self.line + text).replace("\r\n", "\n").replace("\b", "").split("\n")
             text = "".join(f"{_overwritten(line)}\n" for line in whole)
@@ -73,8 +78,12 @@ class TextView:
         self._streams = {"stdout": _Stream(out, colours=self._colours), "stderr": _Stream(err, colours=self._colours)}
         self._seen = 0
         """Characters of the log that were shown."""
-        self._within_line = False
+        self._open: _Stream | None = None
+        """The stream whose line on the terminal is not ended."""
+        self._column = 0
         self._status = ""
+        self._below = False
+        """Whether the status stands below a line that is not ended."""
         self._said: tuple[str, ...] = ()
         self._notices = 0
         self._phase: tuple[str, str] = ("", "")
@@ -90,8 +99,7 @@ class TextView:
         with suppress(Exception):
             self._erase()
             self._log(snapshot, last=True)
-            if self._within_line:
-                self._line("")
+            self._end_line()
             self._news(snapshot)
             if self._summary and data is not None:
                 self._line(self._sentence(snapshot))
@@ -116,15 +124,25 @@ class TextView:
             start += len(text)
             if fresh and self.shows_log and stream not in self._hidden:
                 self._erase()
-                self._after(self._streams[stream].write(fresh))
+                self._write(self._streams[stream], fresh)
         self._seen = max(self._seen, start)
         if last:
             for target in self._streams.values():
-                self._after(target.write("", last=True))
+                self._write(target, "", last=True)
 
-    def _after(self, text: str) -> None:
-        if text:
-            self._within_line = not text.removesuffix(_RESET).endswith("\n")
+    def _write(self, stream: _Stream, text: str, *, last: bool = False) -> None:
+        """Text of a stream; the other one's open line on the terminal is ended before."""
+        if text and self._open is not stream and stream.is_terminal:
+            self._end_line()
+        written = clean(stream.write(text, last=last), colours=False)
+        if written and stream.is_terminal:
+            self._column = _column(self._column, written)
+            self._open = None if written.endswith("\n") else stream
+
+    def _end_line(self) -> None:
+        if self._open is not None:
+            _write(self._open.target, "\n")
+            self._open.cut, self._open, self._column = True, None, 0
 
     def _news(self, snapshot: Snapshot) -> None:
         """Notices and problems, each as soon as it is known and once."""
@@ -155,28 +173,42 @@ class TextView:
         return f"{_COLOURS[tone]}{text}{_RESET}" if self._live and self._colours else text
 
     def _show_status(self, snapshot: Snapshot) -> None:
-        """The live line; never inside a line that the job has not ended."""
-        if self._within_line or snapshot.is_over:
-            return
+        """The live line, below a line that the job has not ended."""
         width = shutil.get_terminal_size().columns - 1
+        if snapshot.is_over or self._column > width:
+            return
         status = self._sentence(snapshot)
         while len(clean(status, colours=False)) > width and " · " in status:
             status = status.rpartition(" · ")[0]
         if status != self._status and len(clean(status, colours=False)) <= width:
-            _write(self._err, _ERASE + status)
-            self._status = status
+            below = self._open is not None and not self._status
+            _write(self._err, ("\n" if below else _ERASE) + status)
+            self._status, self._below = status, self._below or below
 
     def _erase(self) -> None:
         if self._status:
-            _write(self._err, _ERASE)
-            self._status = ""
+            _write(self._err, _ERASE + (f"\x1b[A\x1b[{self._column + 1}G" if self._below else ""))
+            self._status, self._below = "", False
 
     def _line(self, text: str) -> None:
         """One line of our own; a line that the job has not ended is ended before."""
         self._erase()
-        start = "\n" if self._within_line and text else ""
-        _write(self._err, f"{start}{text}\n")
-        self._within_line = False
+        self._end_line()
+        _write(self._err, f"{text}\n")
+
+
+def _column(column: int, text: str) -> int:
+    """Where the cursor stands after a text that began at `column`; wide characters count twice."""
+    for char in text:
+        if char in "\r\n":
+            column = 0
+        elif char == "\b":
+            column = max(0, column - 1)
+        elif char == "\t":
+            column += 8 - column % 8
+        elif not unicodedata.combining(char):
+            column += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return column
 
 
 def _overwritten(line: str, *, open_end: bool = False) -> str:

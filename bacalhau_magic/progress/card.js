@@ -42,27 +42,32 @@ function styled(style, codes) {
   return next;
 }
 
-/** The log as lines of runs {text, stream, color, bold}, as a terminal would leave them. */
+/**
+ * The log as lines of runs {text, stream, color, bold}, as a terminal would leave them, and each stream's lines its own:
+ * a line's end may come later than the other stream's text.
+ */
 export function lines(log) {
-  const all = [[]];
-  let overwrite = false;
+  const all = [];
+  const open = {}; // stream → its line that is not ended
+  const overwrite = {};
   const styles = { stdout: {}, stderr: {} };
-  const put = (text, stream) => {
-    if (!text) return;
-    if (overwrite) all[all.length - 1] = [];
-    overwrite = false;
-    all[all.length - 1].push({ text, stream, ...styles[stream] });
-  };
+  const current = (stream) => open[stream] ?? (all.push((open[stream] = [])), open[stream]);
   const plain = (text, stream) => {
     for (const part of text.split(/(\n|\r|\x08)/)) {
       if (part === "\n") {
-        all.push([]);
-        overwrite = false;
-      } else if (part === "\r") overwrite = true;
+        current(stream);
+        open[stream] = undefined;
+        overwrite[stream] = false;
+      } else if (part === "\r") overwrite[stream] = true;
       else if (part === "\x08") {
-        const last = all[all.length - 1].at(-1);
+        const last = open[stream]?.at(-1);
         if (last) last.text = last.text.slice(0, -1);
-      } else put(part, stream);
+      } else if (part) {
+        const line = current(stream);
+        if (overwrite[stream]) line.length = 0;
+        overwrite[stream] = false;
+        line.push({ text: part, stream, ...styles[stream] });
+      }
     }
   };
   for (const [stream, text] of log) {
@@ -74,7 +79,6 @@ export function lines(log) {
     }
     plain(text.slice(from), stream);
   }
-  if (all.length && !all[all.length - 1].length) all.pop();
   return all;
 }
 

@@ -1,4 +1,4 @@
-"""The card in a real JupyterLab."""
+"""The card in a real JupyterLab, on real jobs of the embedded node."""
 
 from __future__ import annotations
 
@@ -7,74 +7,98 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-_SCRIPT = """
-import asyncio, threading, time
-from bacalhau_magic._causes import Cause
-from bacalhau_magic._stages import CauseFound, Finished, PhaseChanged, Printed, Snapshot
-from bacalhau_magic.progress import bundle, choose_view, receipt
-
-stopped = threading.Event()
-view = choose_view("auto", "notebook", on_stop=stopped.set)
-snapshot = Snapshot(started=time.time(), now=time.time(), limit=300, queue_limit=600, resources="2 CPU · 4 GB")
-view.open(snapshot)
-
-async def tell(event, pause=0.0):
-    global snapshot
-    snapshot = snapshot.after(event, time.time())
-    view.draw(snapshot)
-    await asyncio.sleep(pause)
-
-async def end(phase, sentence=""):
-    await tell(Finished(phase, sentence))
-    if not view.close(snapshot, bundle(phase), receipt(snapshot, live=True)):
-        print("not replaced")
+LOAD = "%load_ext bacalhau_magic"
+HURTFUL = "<img src=x onerror='window.hurt = 1'>"
+WAITING = f'''%%bacalhau
+import sys, time
+print("epoch 1")
+print("""{HURTFUL}""", flush=True)
+print("\\x1b[32mgreen\\x1b[0m", flush=True)
+time.sleep(1)
+print("a warning", file=sys.stderr, flush=True)
+time.sleep(120)
+'''
+ENDING = """%%bacalhau
+import sys, time
+print("out", flush=True)
+print("err", file=sys.stderr, flush=True)
+time.sleep(2)
+6 * 7
 """
 
-RUNNING = (
-    _SCRIPT
-    + """
-await tell(CauseFound(Cause("busy", "No node is free.", "It starts by itself.", lines=("n-1 is <b>full</b>",))))
-await tell(PhaseChanged("waiting"), 0.5)
-await tell(PhaseChanged("running", "n-2e2b7e09-1234"))
-await tell(Printed("stdout", "epoch 1\\n<img src=x onerror='window.hurt = 1'>\\n\\x1b[32mgreen\\x1b[0m\\n"))
-await tell(Printed("stderr", "a warning\\n"))
-while not stopped.is_set():
-    await asyncio.sleep(0.05)
-await end("stopped")
-print("after the card")
-"""
-)
+
+def outputs(page: Any) -> list[str]:
+    """What stands below the cells, each output's text."""
+    return [text.strip() for text in page.locator(".jp-OutputArea-output").all_text_contents() if text.strip()]
 
 
-def test_a_card_lives_is_stopped_and_leaves_its_bundle(lab: Any, page: Any) -> None:
-    """The card shows what happens, its Stop button reaches Python, and at the end the bundle stands in its place, also after a reload."""
-    lab.write("card.ipynb", RUNNING)
-    lab.open(page, "card.ipynb")
+def title(page: Any, text: str) -> None:
+    """Wait until the card's title is `text`."""
+    page.wait_for_function("text => document.querySelector('.bm-title')?.textContent === text", arg=text, timeout=60_000)
+
+
+def test_a_card_lives_and_its_stop_button_stops_the_job(lab: Any, page: Any) -> None:
+    """The card shows what happens as it happens, as text alone, and its Stop button ends the job and the cell."""
+    lab.write("stop.ipynb", LOAD, WAITING)
+    lab.open(page, "stop.ipynb")
     lab.run(page, 0)
+    lab.done(page, 0)
+    lab.run(page, 1)
     card = page.locator(".bm-card")
-    page.wait_for_function("document.querySelector('.bm-title')?.textContent === 'Running'")
-    assert card.locator(".bm-facts").text_content().startswith("on n-2e2b7e09 · ")
-    assert card.locator(".bm-facts").text_content().endswith(" of 5 min · 2 CPU · 4 GB")
+    title(page, "Running")
     card.locator(".bm-e").wait_for()
-    assert card.locator(".bm-line").all_text_contents() == ["epoch 1", "<img src=x onerror='window.hurt = 1'>", "green", "a warning"]
+    assert card.locator(".bm-line").all_text_contents() == ["epoch 1", HURTFUL, "green", "a warning"]
     assert card.locator(".bm-e").all_text_contents() == ["a warning"]
     assert card.locator("img").count() == 0
     before = card.locator(".bm-facts").text_content()
+    assert before.startswith("on n-")
+    assert " of 5 min" in before
     page.wait_for_function("before => document.querySelector('.bm-facts').textContent !== before", arg=before)
+    card.locator(".bm-fold").click()
+    assert card.locator(".bm-log").is_hidden()
+    assert card.locator(".bm-fold").get_attribute("aria-expanded") == "false"
     card.locator(".bm-stop").click()
-    lab.done(page, 0)
-    outputs = page.locator(".jp-OutputArea-output")
-    assert [text.strip() for text in outputs.all_text_contents()] == ["■Stopped", "after the card"]
+    lab.done(page, 1)
+    assert outputs(page)[0].endswith("Stopped")
+    assert "JobStoppedError" in outputs(page)[-1]
     assert card.count() == 0
     assert page.evaluate("window.hurt") is None
+
+
+def test_the_bundle_takes_the_card_s_place_for_good(lab: Any, page: Any) -> None:
+    """After the end the bundle stands first, then stdout, stderr and the value; so it is saved, without a widget, and so it reloads."""
+    lab.write("end.ipynb", LOAD, ENDING)
+    lab.open(page, "end.ipynb")
+    lab.run(page, 0)
+    lab.done(page, 0)
+    lab.run(page, 1)
+    title(page, "Running")
+    lab.done(page, 1)
+    assert outputs(page) == ["✓Completed", "out", "err", "42"]
+    assert page.locator(".bm-card").count() == 0
     lab.save(page)
-    saved = lab.read("card.ipynb")
-    first = saved["cells"][0]["outputs"][0]
-    assert first["data"]["text/plain"] == "bacalhau: stopped"
-    assert first["metadata"]["bacalhau"]["node"] == "n-2e2b7e09-1234"
+    saved = lab.read("end.ipynb")
+    first = saved["cells"][1]["outputs"][0]
+    assert first["data"]["text/plain"] == "bacalhau: completed"
+    assert first["metadata"]["bacalhau"]["job"].startswith("j-")
     assert "widget" not in json.dumps(saved)
-    lab.open(page, "card.ipynb")
+    lab.open(page, "end.ipynb")
     page.locator(".jp-OutputArea-output").first.wait_for()
-    assert [text.strip() for text in page.locator(".jp-OutputArea-output").all_text_contents()] == ["■Stopped", "after the card"]
+    assert outputs(page) == ["✓Completed", "out", "err", "42"]
+
+
+def test_a_card_comes_back_after_a_reload(lab: Any, page: Any) -> None:
+    """A page that is loaded anew while the job runs shows the card again, and its Stop button works."""
+    lab.write("reload.ipynb", LOAD, WAITING)
+    lab.open(page, "reload.ipynb")
+    lab.run(page, 0)
+    lab.done(page, 0)
+    lab.run(page, 1)
+    title(page, "Running")
+    lab.save(page)
+    page.reload()
+    title(page, "Running")
+    page.locator(".bm-stop").click()
+    page.wait_for_function("document.querySelector('.bm-title')?.textContent !== 'Running'", timeout=60_000)

@@ -143,6 +143,8 @@ def test_the_browser_s_facts_are_python_s() -> None:
         ([["stdout", "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;t\x07\x9b5A!"]], ["red!"]),
         ([["stdout", "\x1b[38;2;1;2;31mx"]], ["x"]),
         ([["stdout", "a\x1b["]], ["a"]),
+        ([["stdout", "out"], ["stderr", "err\n"], ["stdout", "\n\nmore"]], ["out", "err", "", "more"]),
+        ([["stderr", " 0 %"], ["stdout", "out\n"], ["stderr", "\r50 %\r"]], ["50 %", "out"]),
         ([], []),
     ],
 )
@@ -155,10 +157,10 @@ def test_the_card_s_log_reads_as_on_a_terminal(log: list[list[str]], shown: list
 def test_the_card_s_log_knows_colours_and_streams() -> None:
     """A run of text knows its stream and colour; a colour belongs to its stream."""
     log = [["stdout", "\x1b[1;32mg"], ["stderr", "e"], ["stdout", "g\x1b[0m."]]
-    runs = in_node(f"card.lines({json.dumps(log)})")[0]
+    runs = [run for line in in_node(f"card.lines({json.dumps(log)})") for run in line]
     assert [(run["text"], run["stream"], run.get("color"), run.get("bold")) for run in runs] == [
         ("g", "stdout", 2, True),
-        ("e", "stderr", None, None),
         ("g", "stdout", 2, True),
         (".", "stdout", None, None),
+        ("e", "stderr", None, None),
     ]

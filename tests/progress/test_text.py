@@ -22,7 +22,7 @@ RUNNING = PhaseChanged("running", NODE)
 
 
 class Screen:
-    """A real terminal of 80 columns, and what its user sees: carriage returns, line erasing, colours taken away."""
+    """A real terminal of 80 columns, and what its user sees of it."""
 
     def __init__(self) -> None:
         self.master, slave = pty.openpty()
@@ -30,25 +30,31 @@ class Screen:
         self.raw = ""
 
     def read(self) -> str:
-        """Everything that came until now, as bytes' text."""
+        """Everything that came until now."""
         self.stream.flush()
         while select.select([self.master], [], [], 0)[0]:
             self.raw += os.read(self.master, 65536).decode()
         return self.raw
 
     def lines(self) -> list[str]:
-        """The screen's lines."""
-        screen, column = [""], 0
-        for part in re.findall(r"\x1b\[K|\x1b\[[\d;]*m|.|\n", self.read(), re.DOTALL):
-            if part == "\n":
-                screen.append("")
-            elif part == "\r":
-                column = 0
-            elif part == "\x1b[K":
-                screen[-1] = screen[-1][:column]
-            elif not part.startswith("\x1b"):
-                screen[-1] = screen[-1][:column] + part + screen[-1][column + 1 :]
-                column += 1
+        """The screen's lines, after all that moves the cursor."""
+        screen, row, column = [""], 0, 0
+        for part in re.findall(r"\x1b\[[\d;]*[A-Za-z]|.|\n", self.read(), re.DOTALL):
+            match part:
+                case "\n":
+                    row += 1
+                    screen += [""] * (row + 1 - len(screen))
+                case "\r":
+                    column = 0
+                case "\x1b[K":
+                    screen[row] = screen[row][:column]
+                case "\x1b[A":
+                    row -= 1
+                case _ if part.endswith("G") and part.startswith("\x1b"):
+                    column = int(part[2:-1]) - 1
+                case _ if not part.startswith("\x1b"):
+                    screen[row] = screen[row][:column].ljust(column) + part + screen[row][column + 1 :]
+                    column += 1
         return screen
 
 
@@ -195,12 +201,33 @@ def test_the_live_line_is_gone_at_the_end(screen: Screen) -> None:
     assert screen.lines() == ["one", "bacalhau: completed in 3.0 s on n-2e2b7e09 · bound: a (int)", ""]
 
 
-def test_the_live_line_waits_for_the_end_of_the_job_s_line(screen: Screen) -> None:
-    """A line that the job has not ended, such as a progress bar, is never written over."""
-    job = live(screen).tell(RUNNING).tell(Printed("stdout", " 10 %")).tell()
-    assert screen.lines() == [" 10 %"]
-    job.tell(Printed("stdout", "\r100 %")).tell(Finished("completed", "")).close()
-    assert screen.lines() == ["100 %", "bacalhau: completed in 4.0 s on n-2e2b7e09", ""]
+def test_the_live_line_stands_below_a_line_that_is_not_ended(screen: Screen) -> None:
+    """A progress bar goes on in its own line, with the status below it."""
+    job = live(screen).tell(RUNNING).tell(Printed("stdout", "\x1b[32m 10 %\x1b[0m")).tell()
+    assert screen.lines() == [" 10 %", "bacalhau: running on n-2e2b7e09 · 1.0 s of 5 min"]
+    job.tell(Printed("stdout", "\r 50 %")).tell(Printed("stdout", " half")).tell()
+    assert screen.lines() == [" 50 % half", "bacalhau: running on n-2e2b7e09 · 3.0 s of 5 min"]
+    job.tell(Printed("stdout", "\r100 %     ")).tell(Finished("completed", "")).close()
+    assert [line.rstrip() for line in screen.lines()] == ["100 %", "bacalhau: completed in 6.0 s on n-2e2b7e09", ""]
+
+
+def test_the_streams_do_not_share_a_line(screen: Screen) -> None:
+    """Where a line's end comes later than the other stream's text, each text still has its own line, and none is empty."""
+    job = live(screen).tell(Printed("stdout", "out")).tell(Printed("stderr", "err\n")).tell(Printed("stdout", "\nmore\n"))
+    job.tell(Finished("completed", "")).close()
+    assert screen.lines() == ["out", "err", "more", "bacalhau: completed in 4.0 s", ""]
+
+
+def test_a_line_that_is_not_ended_is_ended_for_news(screen: Screen) -> None:
+    """A notice never stands behind the job's text."""
+    live(screen).tell(Printed("stdout", "out")).tell(Noticed("Not isolated.")).tell(Printed("stdout", "\nmore\n")).close()
+    assert screen.lines()[:3] == ["out", "bacalhau: Not isolated.", "more"]
+
+
+def test_a_line_wider_than_the_terminal_has_no_status_below(screen: Screen) -> None:
+    """Below a wrapped line the way back would be lost, so it is left alone."""
+    live(screen).tell(Printed("stdout", "x" * 79)).tell(Printed("stdout", "世"))
+    assert screen.lines() == ["x" * 79 + "世", ""]
 
 
 def test_a_terminal_shows_the_job_s_colours_and_nothing_else_of_it(screen: Screen) -> None:
