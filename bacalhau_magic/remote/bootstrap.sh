@@ -73,32 +73,29 @@ bm_has setsid && bm_group=setsid
 bm_pid=$!
 exec 8>&- 9>&-
 
-# A watchdog: sleeps $1 seconds, then does the rest; when it is told to go, its sleep goes with it.
+# A watchdog, in a group of its own: after $1 seconds it makes the file $2 (where one is named) and kills the rest.
+# No trap: a signal to a shell that is only starting can get lost.
 bm_after() {
-  (
-    trap 'kill "$bm_nap" 2>/dev/null; exit 0' TERM
-    sleep "$1" &
-    bm_nap=$!
-    wait "$bm_nap" || { sleep "$(printf '%.0f' "$1")" & bm_nap=$!; wait "$bm_nap"; }
-    shift
-    "$@"
-  ) >/dev/null 2>&1 </dev/null &
+  $bm_group sh -c 'bm_t=$1 bm_m=$2; shift 2; sleep "$bm_t" || sleep "${bm_t%.*}"; [ -z "$bm_m" ] || : >"$bm_m"; kill -9 "$@"' sh "$@" \
+    >/dev/null 2>&1 </dev/null &
   bm_watch=$!
 }
-bm_time_up() { : >"$bm_own/timed-out"; bm_kill; }
-bm_too_late() { bm_kill; sleep 1; kill -9 "$bm_tee1" "$bm_tee2"; }
+bm_call_off() { { kill -9 "-$1"; kill -9 "$1"; wait "$1"; } 2>/dev/null; }
 
+bm_target=${bm_group:+-}$bm_pid
 bm_limit=
-case $BM_TIMEOUT in '' | 0 | 0.0) ;; *) bm_after "$BM_TIMEOUT" bm_time_up; bm_limit=$bm_watch ;; esac
+case $BM_TIMEOUT in '' | 0 | 0.0) ;; *) bm_after "$BM_TIMEOUT" "$bm_own/timed-out" "$bm_target"; bm_limit=$bm_watch ;; esac
 wait "$bm_pid" 2>/dev/null
 bm_code=$?
-[ -n "$bm_limit" ] && { kill "$bm_limit"; wait "$bm_limit"; } 2>/dev/null
+[ -n "$bm_limit" ] && bm_call_off "$bm_limit"
 if [ -n "$bm_packets" ]; then
-  bm_after 0.3 bm_too_late # a process that outlives the cell keeps the fifo open
+  bm_after 0.3 "" "$bm_target" # a process that outlives the cell keeps the fifo open
+  bm_late=$bm_watch
+  bm_after 1.3 "" "$bm_tee1" "$bm_tee2"
   wait "$bm_tee1" 2>/dev/null
   wait "$bm_tee2" 2>/dev/null
-  kill "$bm_watch" 2>/dev/null
-  wait "$bm_watch" 2>/dev/null
+  bm_call_off "$bm_late"
+  bm_call_off "$bm_watch"
 fi
 bm_kill 2>/dev/null
 

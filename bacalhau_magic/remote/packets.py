@@ -324,7 +324,20 @@ class Bundle:
     the cell's value) to the reason, `phases` a phase to seconds.
     """
 
-    __slots__ = ("displays", "error", "exit_code", "header", "missing", "outcome", "parts", "phases", "python", "truncated", "types", "unsendable")
+    __slots__ = (
+        "displays",
+        "error",
+        "exit_code",
+        "header",
+        "missing",
+        "outcome",
+        "parts",
+        "phases",
+        "python",
+        "truncated",
+        "types",
+        "unsendable",
+    )
 
     def __init__(self, header, parts):
         self.header = header

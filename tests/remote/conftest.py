@@ -71,12 +71,29 @@ def lay_out(folder, code, language, inputs, **changes):
             (folder / "inputs" / f"{name}.json").write_text(json.dumps(value))
     (own / "request.json").write_text(json.dumps(request))
     (own / request["file"]).write_bytes(code if isinstance(code, bytes) else code.encode())
-    words = {"BM_NONCE": NONCE, "BM_FILE": request["file"], "BM_MAX_RESULT": str(request["max_result"]), "BM_TIMEOUT": str(request["timeout"])}
+    words = {
+        "BM_NONCE": NONCE,
+        "BM_FILE": request["file"],
+        "BM_MAX_RESULT": str(request["max_result"]),
+        "BM_TIMEOUT": str(request["timeout"]),
+    }
     words["BM_COMMAND"] = shlex.join(request["command"])
     words["BM_ARGS"] = shlex.join(request["args"])
     (own / "request.sh").write_text("".join(f"{key}={shlex.quote(text)}\n" for key, text in words.items()))
     (own / "vars.sh").write_text("".join(f"export {key}={shlex.quote(text)}\n" for key, text in request["text_vars"].items()))
     return own
+
+
+@pytest.fixture
+def wait_gone():
+    """Waits until a process has ended, reaped or not; the test's own time limit ends a vain wait."""
+
+    def wait(pid):
+        line = Path(f"/proc/{pid}/cmdline")
+        while line.exists() and line.read_bytes():
+            time.sleep(0.01)
+
+    return wait
 
 
 @pytest.fixture
