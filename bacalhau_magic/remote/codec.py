@@ -10,7 +10,7 @@ The same file runs at both ends, on Python 3.8 or later.
 """
 
 import sys
-from struct import error as StructError
+from struct import error as struct_error
 from struct import pack, unpack_from
 
 MAGIC = b"BMC1"
@@ -188,7 +188,7 @@ class Encoder:
                         self.put(b"i")
                         self.put(data)
                         return
-                except StructError:
+                except struct_error:
                     pass
                 if kind is str:
                     self.put(b"s")
@@ -198,7 +198,7 @@ class Encoder:
         self.put(b"-")
         index = 0
         try:
-            for index, item in enumerate(items):
+            for index, item in enumerate(items):  # noqa: B007 - the except needs it
                 self.value(item, depth + 1)
         except _Stop as stop:
             stop.steps.append(step(index))
