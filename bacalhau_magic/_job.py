@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from . import _namespace
+from ._causes import size
 from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Snapshot, Submitted
 from ._watch import StopRequest
 from .errors import JobInterruptedError, JobTimedOutError, ResultError
+from .options import JobOptions
 from .progress import View
 
 _TICK = 0.1
@@ -46,7 +48,13 @@ class RemoteJob:
         self._route: Route | None = None
         options = request.options
         self._snapshot = Snapshot(
-            started=time.time(), now=time.time(), name=options.name or "", language=request.language.name, limit=options.run_seconds
+            started=time.time(),
+            now=time.time(),
+            name=options.name or "",
+            language=request.language.name,
+            limit=options.run_seconds,
+            queue_limit=options.queue_seconds,
+            resources=_resources(options),
         )
         self._thread = threading.Thread(target=self._run, args=(flow,), name="bacalhau-job", daemon=True)
 
@@ -324,6 +332,12 @@ class RemoteJob:
 
     def __repr__(self) -> str:
         return f"RemoteJob({self.request.options.name or self.request.language.name})"
+
+
+def _resources(options: JobOptions) -> str:
+    """What is asked for, in words: "2 CPU · 4 GB · 1 GPU"."""
+    gpu = [f"{options.gpu_count} {options.gpu_model or 'GPU'}"] if options.gpu_count else []
+    return " · ".join([f"{options.cpu:g} CPU", size(options.memory), *gpu])
 
 
 class _Drawing:

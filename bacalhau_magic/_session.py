@@ -228,7 +228,8 @@ class Session:
         """The view that draws a job here."""
         options = job.request.options
         kind = "none" if options.quiet and options.progress == "auto" else options.progress
-        return choose_view(kind, self.surroundings.place(), logs=options.logs, on_stop=job.cancel)
+        bound = frozenset(name for name in ("stdout", "stderr") if getattr(options, name))
+        return choose_view(kind, self.surroundings.place(), logs=options.logs, hidden=bound, on_stop=job.cancel)
 
     def endpoints(self) -> list[Endpoint]:
         """The places that can be asked for jobs now: the configured endpoint, and the embedded node where it runs."""
