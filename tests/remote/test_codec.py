@@ -2,7 +2,6 @@
 
 import collections
 import datetime
-import decimal
 import enum
 import fractions
 import math
@@ -42,10 +41,16 @@ def same(a, b):
         return len(a) == len(b) and all(same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True))
     if isinstance(a, float):
         return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
-    if isinstance(a, (complex, decimal.Decimal, set, frozenset)):
-        return (
-            sorted(map(repr, a)) == sorted(map(repr, b)) if isinstance(a, (set, frozenset)) and len(a) < 2 else repr(a) == repr(b) or a == b
-        )
+    if isinstance(a, (set, frozenset)):  # a NaN in it equals nothing, and the order is free
+        rest = list(b)
+        for item in a:
+            found = next((place for place, other in enumerate(rest) if same(item, other)), None)
+            if found is None:
+                return False
+            del rest[found]
+        return not rest
+    if isinstance(a, complex):
+        return same(a.real, b.real) and same(a.imag, b.imag)
     return a == b
 
 
