@@ -75,7 +75,9 @@ def result(url: str) -> dict[str, Any]:
     return {"Type": "urlDownload", "Params": {"URL": url}}
 
 
-def error(status: int, message: str, code: str, component: str, *, hint: str = "", details: Mapping[str, str] | None = None, request_id: str = "") -> dict[str, Any]:
+def error(
+    status: int, message: str, code: str, component: str, *, hint: str = "", details: Mapping[str, str] | None = None, request_id: str = ""
+) -> dict[str, Any]:
     """The error envelope; hint and details are left out when empty."""
     envelope: dict[str, Any] = {"Status": status, "Message": message, "RequestID": request_id, "Code": code, "Component": component}
     if hint:

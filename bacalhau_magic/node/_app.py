@@ -71,7 +71,7 @@ def application(service: Service, door: Door) -> tornado.web.Application:
         (OWN_PREFIX + r"/(status|stop|prune|tcp)", Own),
     ]
     settings: dict[str, Any] = {"service": service, "door": door, "log_function": lambda _handler: None, "websocket_ping_interval": None}
-    return tornado.web.Application(routes, default_handler_class=Unknown, **settings)  # type: ignore[arg-type]
+    return tornado.web.Application(routes, default_handler_class=Unknown, **settings)
 
 
 class _Common(tornado.web.RequestHandler):
@@ -111,7 +111,9 @@ class _Common(tornado.web.RequestHandler):
         if isinstance(problem, Refusal):
             self.refuse(problem)
         elif status_code in (404, 405):
-            self.refuse(Refusal(HTTPStatus(status_code).phrase, status=status_code, code="NotFound" if status_code == 404 else "InternalError"))
+            self.refuse(
+                Refusal(HTTPStatus(status_code).phrase, status=status_code, code="NotFound" if status_code == 404 else "InternalError")
+            )
         elif status_code < 500:
             self.refuse(Refusal(f"code={status_code}, message={problem or HTTPStatus(status_code).phrase}", status=status_code))
         else:
@@ -126,12 +128,16 @@ class _Common(tornado.web.RequestHandler):
         self.service.touch()
         request = self.request
         if not self.door.knows_host(request.host):
-            self.refuse(Refusal("Request Forbidden", status=403, code="Forbidden", component="Authorizer"), {"reason": "unknown Host header"})
+            self.refuse(
+                Refusal("Request Forbidden", status=403, code="Forbidden", component="Authorizer"), {"reason": "unknown Host header"}
+            )
             return False
         origin = request.headers.get("Origin", "")
         if origin and not self.door.knows_host(origin.partition("://")[2]):
             # A page in a browser: this API is for programs of this machine.
-            self.refuse(Refusal("Request Forbidden", status=403, code="Forbidden", component="Authorizer"), {"reason": "foreign Origin header"})
+            self.refuse(
+                Refusal("Request Forbidden", status=403, code="Forbidden", component="Authorizer"), {"reason": "foreign Origin header"}
+            )
             return False
         if self.door.key and not request.path.startswith(_OPEN_TO_ALL) and not self.carries_right():
             given = request.headers.get("Authorization", "")
@@ -298,7 +304,9 @@ class Jobs(_Handler):
         intake = Intake.of(body)
         force = isinstance(body, Mapping) and bool(fold_keys(body).get("force"))
         if not self.door.trusted and _marks.META_INTERPRETER in (intake.job["Tasks"][0].get("Meta") or {}):
-            raise Refusal("a job with an interpreter of this machine is not taken at an open port", status=403, code="Forbidden", component="Node")
+            raise Refusal(
+                "a job with an interpreter of this machine is not taken at an open port", status=403, code="Forbidden", component="Node"
+            )
         self.answer(self.service.orchestrator.submit(intake, force=force, secrets=self._secrets()))
 
     post = put
@@ -315,7 +323,9 @@ class Jobs(_Handler):
             secrets = json.loads(text)
         except (ValueError, binascii.Error):
             secrets = None
-        if not isinstance(secrets, dict) or not all(isinstance(v, str) and k and "=" not in k and "\0" not in k + v for k, v in secrets.items()):
+        if not isinstance(secrets, dict) or not all(
+            isinstance(v, str) and k and "=" not in k and "\0" not in k + v for k, v in secrets.items()
+        ):
             raise Refusal(f"{SECRETS_HEADER} must be a JSON object of texts", code="BadRequest", component="Node")
         return secrets
 
@@ -454,10 +464,10 @@ class Archive(_Handler):
             raise Refusal("no such result, or the address has expired", status=404, code="NotFound", component="Node")
         path = self.service.orchestrator.execution_folder(execution) / _attempt.RESULT
         try:
-            file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0)))
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError:
             raise Refusal(f"no result of {execution}", status=404, code="NotFound", component="Node") from None
-        with file:
+        with os.fdopen(descriptor, "rb") as file:
             self.set_header("Content-Type", "application/gzip")
             self.set_header("Content-Length", str(os.fstat(file.fileno()).st_size))
             while chunk := file.read(1 << 18):
@@ -511,7 +521,9 @@ class Logs(tornado.websocket.WebSocketHandler, _Common):
             try:
                 execution = self._execution(text)
             except Refusal as refusal:
-                await self.write_message(json.dumps({"error": refusal.message, "value": {"Type": 0, "Line": ""}}, separators=(",", ":")) + "\n")
+                await self.write_message(
+                    json.dumps({"error": refusal.message, "value": {"Type": 0, "Line": ""}}, separators=(",", ":")) + "\n"
+                )
                 self.close(1000)
                 return
             orchestrator = self.service.orchestrator

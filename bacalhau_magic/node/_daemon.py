@@ -263,7 +263,7 @@ def _forget(child: subprocess.Popen[bytes]) -> None:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.upper() in _KEPT_ENVIRONMENT}
     # The package as it was imported here, also where it is not installed for this interpreter.
-    return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 def _last_words(places: Places) -> str:

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,10 @@ def publish(
 
 
 def _split(logs: Iterable[tuple[int, bytes]], places: Mapping[int, Path]) -> None:
-    files = {stream: open(place, "wb", opener=_private) for stream, place in places.items()}
-    try:
+    with ExitStack() as stack:
+        files = {stream: stack.enter_context(open(place, "wb", opener=_private)) for stream, place in places.items()}
         for stream, data in logs:
             files[stream].write(data)
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def _private(path: str, flags: int) -> int:
@@ -159,7 +156,7 @@ def _utf8(name: str) -> bool:
 def remove(folder: Path) -> None:
     """Removes a folder that a job wrote to, also where it took the permissions away; links are removed, not followed."""
 
-    def again(function: Any, path: str, _problem: Any) -> None:
+    def again(_function: Any, path: str, _problem: Any) -> None:
         with suppress(OSError):
             parent = os.path.dirname(path)
             if not os.path.islink(parent):

@@ -14,11 +14,35 @@ __all__ = ["Intake", "Refusal", "amounts", "fold_keys", "folded", "timeouts"]
 
 DEFAULT_CPU, DEFAULT_MEMORY = "500m", "512mb"
 
-_JOB_KEYS = (
-    "ID Name Namespace Type Priority Count Constraints Meta Labels Tasks State Version Revision CreateTime ModifyTime".split()
-)
-_TASK_KEYS = "Name Engine Publisher Env Meta InputSources ResultPaths Resources Network Timeouts".split()
-_PARAM_KEYS = "Image Entrypoint Parameters EnvironmentVariables WorkingDirectory URL SourcePath ReadWrite CreateAs".split()
+_JOB_KEYS = [
+    "ID",
+    "Name",
+    "Namespace",
+    "Type",
+    "Priority",
+    "Count",
+    "Constraints",
+    "Meta",
+    "Labels",
+    "Tasks",
+    "State",
+    "Version",
+    "Revision",
+    "CreateTime",
+    "ModifyTime",
+]
+_TASK_KEYS = ["Name", "Engine", "Publisher", "Env", "Meta", "InputSources", "ResultPaths", "Resources", "Network", "Timeouts"]
+_PARAM_KEYS = [
+    "Image",
+    "Entrypoint",
+    "Parameters",
+    "EnvironmentVariables",
+    "WorkingDirectory",
+    "URL",
+    "SourcePath",
+    "ReadWrite",
+    "CreateAs",
+]
 _NETWORKS = {"default": "Default", "none": "None", "host": "Host", "full": "Full", "http": "HTTP", "bridge": "Bridge"}
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _READ_ONLY_META = "bacalhau.org/"
@@ -27,7 +51,9 @@ _READ_ONLY_META = "bacalhau.org/"
 class Refusal(Exception):
     """A job that is answered with an error envelope: HTTP status, code and component as recorded."""
 
-    def __init__(self, message: str, *, status: int = 400, code: str = "InternalError", component: str = "APIServer", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "InternalError", component: str = "APIServer", hint: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
@@ -265,7 +291,11 @@ def _timeouts(value: object, where: str) -> dict[str, int]:
         seconds = _whole(given, key, 0)
         if seconds < 0:
             word = key.removesuffix("Timeout").lower()
-            raise Refusal(f"{where}: task timeouts validation failed: invalid {word} timeout value: {seconds}", code="BadRequest", component="JobStore")
+            raise Refusal(
+                f"{where}: task timeouts validation failed: invalid {word} timeout value: {seconds}",
+                code="BadRequest",
+                component="JobStore",
+            )
         if seconds:
             done[key] = seconds
     execution, queue, total = timeouts(done)

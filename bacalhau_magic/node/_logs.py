@@ -50,7 +50,8 @@ class LogWriter:
         read_err, self.stderr = os.pipe()
         self._reads = {STDOUT: read_out, STDERR: read_err}
         self._threads = [
-            threading.Thread(target=self._copy, args=(stream, end), name=f"log-{stream}", daemon=True) for stream, end in self._reads.items()
+            threading.Thread(target=self._copy, args=(stream, end), name=f"log-{stream}", daemon=True)
+            for stream, end in self._reads.items()
         ]
         for thread in self._threads:
             thread.start()

@@ -122,7 +122,9 @@ class Orchestrator:
     def rerun(self, job: JobRow, reason: str) -> dict[str, Any]:
         """Runs a job that is over again, as its next version. Raises Refusal."""
         if not job.over and job.state != _lifecycle.RUNNING:
-            raise Refusal(f"cannot rerun job in state {job.state}", status=500, code="", component="Bacalhau", hint="Wait until the job has run")
+            raise Refusal(
+                f"cannot rerun job in state {job.state}", status=500, code="", component="Bacalhau", hint="Wait until the job has run"
+            )
         if job.secret and job.id not in self._secrets:
             raise Refusal("this job had secrets, which were not kept; submit it again", status=500, code="", component="Bacalhau")
         with self.store.writing():
@@ -303,7 +305,7 @@ class Orchestrator:
         folder = self.execution_folder(execution.id)
         folder.mkdir(mode=0o700, exist_ok=True)
         executor = self._executor(interpreter)
-        assert executor is not None  # noqa: S101 - _unsuitable() has looked
+        assert executor is not None
         system_env = {
             "BACALHAU_EXECUTION_ID": execution.id,
             "BACALHAU_JOB_ID": job.id,
@@ -408,7 +410,9 @@ class Orchestrator:
         self._timers[job.id] = [self.loop.call_later(max(left, 0), self._total_timeout, job.id, total)] if total else []
 
     def _queue_timer(self, job: JobRow) -> None:
-        self._timers.setdefault(job.id, []).append(self.loop.call_later(max(self._queue_left(job), 0), self._queue_timeout, job.id, job.version))
+        self._timers.setdefault(job.id, []).append(
+            self.loop.call_later(max(self._queue_left(job), 0), self._queue_timeout, job.id, job.version)
+        )
 
     def _queue_left(self, job: JobRow) -> float:
         _, queue, _ = _intake.timeouts(job.task.get("Timeouts") or {})

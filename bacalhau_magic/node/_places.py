@@ -18,7 +18,27 @@ __all__ = ["Places", "private"]
 
 _NAME = "bacalhau-magic"
 _NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs autofs beegfs ceph cifs fuse.cephfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs glusterfs gpfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
+    [
+        "9p",
+        "afs",
+        "autofs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.cephfs",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    ]
 )
 _SOCKET_PATH_LIMIT = 100
 

@@ -122,7 +122,7 @@ class Service:
         await self.orchestrator.equipped.wait()
         orchestrator, queue = self.orchestrator, self.orchestrator.queue
         executors = orchestrator.executors
-        assert executors is not None  # noqa: S101 - equipped
+        assert executors is not None
         version = _answers.version()
         labels = {
             "name": orchestrator.node_id,

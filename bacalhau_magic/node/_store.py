@@ -187,7 +187,14 @@ class Store:
     def _jobs(self, tail: str, values: Iterable[Any] = ()) -> Iterator[JobRow]:
         columns = "id, namespace, name, spec, state, message, version, revision, created, modified, secret, digest, ran"
         for row in self._db.execute(f"SELECT {columns} FROM jobs {tail}", tuple(values)):
-            yield JobRow(*row[:3], json.loads(row[3]), *row[4:10], bool(row[10]), row[11], bool(row[12]))
+            yield JobRow(
+                **{
+                    **dict(zip(columns.split(", "), row, strict=True)),
+                    "spec": json.loads(row[3]),
+                    "secret": bool(row[10]),
+                    "ran": bool(row[12]),
+                }
+            )
 
     # Versions of a job that was updated under its name
 
@@ -232,7 +239,18 @@ class Store:
             "published, output, revision, started"
         )
         rows = self._db.execute(f"SELECT {columns} FROM executions {tail}", values)
-        return [ExecutionRow(*row[:11], bool(row[11]), json.loads(row[12]), row[13], bool(row[14])) for row in rows]
+        names = columns.split(", ")
+        return [
+            ExecutionRow(
+                **{
+                    **dict(zip(names, row, strict=True)),
+                    "published": bool(row[11]),
+                    "output": json.loads(row[12]),
+                    "started": bool(row[14]),
+                }
+            )
+            for row in rows
+        ]
 
     # History
 
@@ -248,7 +266,9 @@ class Store:
             ],
         )
 
-    def history(self, job: str, *, after: int = 0, limit: int = 100, execution: str = "", kind: str = "all", since: int = 0) -> list[dict[str, Any]]:
+    def history(
+        self, job: str, *, after: int = 0, limit: int = 100, execution: str = "", kind: str = "all", since: int = 0
+    ) -> list[dict[str, Any]]:
         """History items as the wire has them, in order; `kind` is all, job or execution; `since` in nanoseconds."""
         rows = self._db.execute(
             "SELECT number, job_version, execution, topic, message, details, time FROM history WHERE job = ? AND number > ? AND time >= ? "
