@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
@@ -27,7 +29,8 @@ from ._stages import (
 from ._submit import submit
 from ._watch import StopRequest, watch
 from ._wire import Job
-from .errors import JobStoppedError
+from .client import clean, fetch_files
+from .errors import BacalhauMagicError, JobStoppedError
 from .packing import pack, repacked
 
 if TYPE_CHECKING:
@@ -120,9 +123,25 @@ def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Em
             ended = event
     assert ended is not None, "a watch ends with Ended"
     result = collect(ref, ended, language=request.language, options=options)
+    if request.files is not None:
+        result = _with_files(result, request, request.files, means)
     means.ledger.finished(ref.job_id, ended.record.state)
     emit(_finished(result))
     return result
+
+
+def _with_files(result: JobResult, request: CellRequest, folder: Path, means: Means) -> JobResult:
+    """The result with the files that the cell wrote to outputs/, also after a failure; what keeps them away is its error."""
+    owners = [hashlib.sha256(request.code.encode()).hexdigest()[:16], *([request.cell] if request.cell else [])]
+    try:
+        fetched = fetch_files(means.client(result.ref.endpoint), result.ref, folder, owners=owners)
+    except BacalhauMagicError as problem:
+        if result.error is not None:
+            return replace(result, notices=(*result.notices, problem.message))
+        return replace(result, outcome="result", error=problem)
+    left = ", ".join(clean(name, 60) for name in fetched.skipped[:5])
+    notices = (f"Left out of the files, being no regular files: {left}.",) if left else ()
+    return replace(result, files=fetched.folder, notices=(*result.notices, *notices))
 
 
 def _finished(result: JobResult) -> Finished:

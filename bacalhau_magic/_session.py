@@ -20,7 +20,7 @@ from ._ledger import Ledger, default_path
 from ._namespace import capture
 from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, PackedJob, Target
 from ._watch import StopRequest
-from .client import Client
+from .client import Client, check_directory
 from .errors import ApiError, CellSyntaxError, NodeError, OptionError
 from .node import _daemon
 from .options import JobOptions
@@ -177,6 +177,7 @@ class Session:
             cell=around.cell(),
             interpreter=sys.executable,
             filename=around.filename(),
+            files=check_directory(self.folder / Path(complete.files).expanduser()) if complete.files else None,
             shows_value=shows,
             notices=(*limits, *checked.notices, *captured.notices),
             origins=settings.origins,

@@ -150,6 +150,8 @@ class CellRequest:
     """The kernel's own Python, for the embedded node's host executor."""
     filename: str = "cell"
     """What the traceback calls the cell."""
+    files: Path | None = None
+    """Where the files of outputs/ go, checked already: an absolute path."""
     shows_value: bool = True
     """False: the cell ends with a semicolon, so its value isn't shown."""
     notices: tuple[str, ...] = ()

@@ -79,4 +79,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of the test's own, that is the working directory meanwhile."""
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path

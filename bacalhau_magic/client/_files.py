@@ -11,6 +11,7 @@ import json
 import os
 import tarfile
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,11 +48,11 @@ def check_directory(directory: str | Path) -> Path:
     return path
 
 
-def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owner: str = "", max_bytes: int = MAX_BYTES) -> Fetched:
+def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owners: Collection[str] = (), max_bytes: int = MAX_BYTES) -> Fetched:
     """Bring the job's published files into the folder, all or none.
 
-    `owner` names the cell, so that it may replace its own earlier files. Raises ResultError, OptionError, or the
-    ApiError family.
+    `owners` are names of the cell (its id, its text): files that an earlier run under any of them wrote may be
+    replaced. Raises ResultError, OptionError, or the ApiError family.
     """
     folder = check_directory(directory)
     # Beside the target: the same file system, so that files are moved into place and not copied.
@@ -63,19 +64,19 @@ def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owner: st
         found = listing(archive, max_bytes=max_bytes)
         manifest = _read_manifest(folder)
         for entry in found.entries:
-            _check_place(folder, entry, manifest, owner, ref)
+            _check_place(folder, entry, manifest, owners, ref)
         try:
             hashes = _unpack(archive, found, Path(staging) / "files")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise ResultError(f"The job's files can't be written: {error}.", job_id=ref.job_id) from error
         _move(Path(staging) / "files", folder, found)
         for name, digest in hashes.items():
-            manifest[name] = {"sha256": digest, "owner": owner}
+            manifest[name] = {"sha256": digest, "owners": sorted(owners)}
         _write_manifest(folder, manifest)
     return Fetched(folder, tuple(hashes), found.skipped)
 
 
-def _check_place(folder: Path, entry: Entry, manifest: dict[str, Any], owner: str, ref: JobRef) -> None:
+def _check_place(folder: Path, entry: Entry, manifest: dict[str, Any], owners: Collection[str], ref: JobRef) -> None:
     name, place = str(entry.path), folder / entry.path
     for parent in [folder / part for part in entry.path.parents if part.parts]:
         if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
@@ -87,9 +88,15 @@ def _check_place(folder: Path, entry: Entry, manifest: dict[str, Any], owner: st
     if entry.is_folder:
         return
     known = manifest.get(name)
-    ours = isinstance(known, dict) and known.get("owner") == owner and known.get("sha256") == _digest(place)
-    if not ours or name == MANIFEST:
-        raise _in_the_way(folder, name, ref, changed=isinstance(known, dict) and known.get("owner") == owner)
+    ours = _is_of(known, owners)
+    if not ours or manifest[name].get("sha256") != _digest(place) or name == MANIFEST:
+        raise _in_the_way(folder, name, ref, changed=ours)
+
+
+def _is_of(known: Any, owners: Collection[str]) -> bool:
+    """Whether a manifest's entry was written by a cell of one of these names."""
+    before = known.get("owners") if isinstance(known, dict) else None
+    return isinstance(before, list) and any(owner in before for owner in owners)
 
 
 def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) -> ResultError:
@@ -98,7 +105,7 @@ def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) 
         f"The job's files were not written to {folder}: {clean(name, 200)!r} {why}.",
         job_id=ref.job_id,
         name=name,
-        hint=f"Move it away, or name another folder: %bacalhau get {ref.short_id} --files OTHER.",
+        hint=f"Move it away, or fetch the files into another folder: %bacalhau get {ref.short_id} OTHER.",
     )
 
 

@@ -37,7 +37,7 @@ class Archive:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)
+        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed by compressed()
         self._folders: set[PurePosixPath] = {PurePosixPath(".")}
         self._files: set[PurePosixPath] = set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Kernel
+from kernels import Kernel
 
 
 def test_a_value_comes_back(batch: Kernel) -> None:
@@ -145,7 +145,10 @@ def test_typescript(batch: Kernel) -> None:
 
 def test_as_kinds(batch: Kernel) -> None:
     """--as reads stdout as asked."""
-    assert batch.run("%%bacalhau --lang bash --as text\necho '{}'").value == "'{}\\n'"
+    ran = batch.run("%%bacalhau --lang bash --as text\necho '{}'")
+    assert (ran.value, ran.stream("stdout")) == (None, "{}\n")
+    assert batch.run("%%bacalhau --lang bash --as text -o said\necho '{}'").error is None
+    assert batch.run("said").value == "'{}\\n'"
     assert batch.run("%%bacalhau --lang bash --as bytes\nprintf '\\xff\\x00'").value == "b'\\xff\\x00'"
     assert batch.run("%%bacalhau --lang bash --as jsonl\nprintf '1\\n2\\n'").value == "[1, 2]"
     ran = batch.run("%%bacalhau --lang bash --as frame -o t\nprintf 'a,b\\n1,2\\n'")

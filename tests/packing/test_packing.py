@@ -129,7 +129,7 @@ def test_too_big_for_a_cluster_names_the_biggest(tmp_path: Path) -> None:
     big, small = os.urandom(700_000), os.urandom(10_000)
     with pytest.raises(PayloadTooLargeError) as refused:
         _pack("1", {"big": big, "small": small}, tmp_path, inputs=["small", "big"])
-    assert list(refused.value.largest)[0] == "big"
+    assert next(iter(refused.value.largest)) == "big"
     assert refused.value.limit == 900_000 < refused.value.size
     assert "big (700 KB)" in str(refused.value)
 

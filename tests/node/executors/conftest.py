@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from bench import Bench
 
 from bacalhau_magic.node.executors._bubblewrap import BubblewrapExecutor

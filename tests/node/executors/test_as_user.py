@@ -16,6 +16,7 @@ pytestmark = pytest.mark.bubblewrap
 
 _USER = 12345
 _HERE = Path(__file__).parent
+_SUPPORT = _HERE.parents[1] / "support"
 _PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "psutil", "bacalhau_magic")
 
 
@@ -55,8 +56,8 @@ def test_an_ordinary_user_is_isolated_as_well() -> None:
         tests = place / "tests"
         tests.mkdir()
         for file in ("bench.py", "conftest.py", "test_bubblewrap.py", "test_process.py"):
-            shutil.copyfile(_HERE / file, tests / file)
-        (tests / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\nmarkers =\n  bubblewrap: needs bubblewrap\n")
+            shutil.copyfile((_HERE if (_HERE / file).exists() else _SUPPORT) / file, tests / file)
+        (tests / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\npythonpath = .\nmarkers =\n  bubblewrap: needs bubblewrap\n")
         (place / "home").mkdir()
         subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
         os.chown(place / "home", _USER, _USER)

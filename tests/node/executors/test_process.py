@@ -105,9 +105,7 @@ def test_a_sweep_ends_what_a_killed_node_left(bench: Bench, tmp_path: Path) -> N
     own = tmp_path / "killed"
     own.mkdir()
     mark = f"7656.{uuid.uuid4().int % 10**9}"
-    with subprocess.Popen(
-        [sys.executable, "-c", _NODE, str(own), mark, str(Path(__file__).parent), *sys.path], stdout=subprocess.PIPE, text=True
-    ) as node:
+    with subprocess.Popen([sys.executable, "-c", _NODE, str(own), mark, *sys.path], stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout is not None
         execution_id = node.stdout.readline().strip()
         node.kill()

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from websockets.sync.client import unix_connect
+
 from bacalhau_magic import _marks
 from bacalhau_magic.node import _daemon
 from bacalhau_magic.node._places import Places, private
-from websockets.sync.client import unix_connect
 
 TERMINAL = ("Completed", "Failed", "Stopped")
 
@@ -34,7 +35,9 @@ class Node:
         """Status, headers and body of any request; a header is given as a keyword with _ for -."""
         connection = _daemon._Connection(self.reached, 60)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()})
+            connection.request(
+                method, path, body, {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+            )
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
         finally:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-RECORDED = Path(__file__).parent / "data" / "recorded"
+RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 JOB = "j-0c2b1f3e-1111-4222-8333-123456789abc"
 NODE = "n-2e2b7e09-9704-40b8-a87a-1b6b42761e17"
 

@@ -1,0 +1,110 @@
+"""A real kernel, driven by messages as a front end does."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+
+@dataclass
+class Ran:
+    """What a cell gave: its outputs in order, and how it ended."""
+
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Stdout, stderr and text/plain of all outputs, in order."""
+        return "".join(self._text(output) for output in self.outputs)
+
+    @staticmethod
+    def _text(output: dict[str, Any]) -> str:
+        content = output["content"]
+        if output["type"] == "stream":
+            return str(content["text"])
+        if output["type"] == "error":
+            return "\n".join(content["traceback"])
+        return str(content.get("data", {}).get("text/plain", "")) + "\n"
+
+    def stream(self, name: str) -> str:
+        return "".join(o["content"]["text"] for o in self.outputs if o["type"] == "stream" and o["content"]["name"] == name)
+
+    @property
+    def value(self) -> str | None:
+        """The text/plain of the cell's value."""
+        for output in self.outputs:
+            if output["type"] == "execute_result":
+                return str(output["content"]["data"]["text/plain"])
+        return None
+
+    @property
+    def error(self) -> tuple[str, str] | None:
+        """(ename, evalue) of what the cell raised."""
+        content = self.reply
+        return (content["ename"], content["evalue"]) if content.get("status") == "error" else None
+
+
+class Kernel:
+    """A kernel with our extension loaded."""
+
+    def __init__(self, manager: KernelManager, live: bool) -> None:
+        self.manager = manager
+        self.live = live
+        self.client = manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def send(self, code: str) -> str:
+        return str(self.client.execute(code, allow_stdin=self.live))
+
+    def collect(self, request: str, timeout: float = 60) -> Ran:
+        ran, until = Ran(), time.monotonic() + timeout
+        idle = False
+        while not (idle and ran.reply):
+            if time.monotonic() > until:
+                raise TimeoutError(f"no end after {timeout} s; until now: {ran.text}")
+            idle = self._take_output(ran, request) or idle
+            if idle:
+                self._take_reply(ran, request)
+        return ran
+
+    def _take_output(self, ran: Ran, request: str) -> bool:
+        try:
+            message = self.client.get_iopub_msg(timeout=0.2)
+        except queue.Empty:
+            return False
+        if message["parent_header"].get("msg_id") != request:
+            return False
+        kind = message["msg_type"]
+        if kind in ("stream", "display_data", "execute_result", "error", "update_display_data", "clear_output"):
+            ran.outputs.append({"type": kind, "content": message["content"]})
+        return bool(kind == "status" and message["content"]["execution_state"] == "idle")
+
+    def _take_reply(self, ran: Ran, request: str) -> None:
+        try:
+            message = self.client.get_shell_msg(timeout=0.2)
+        except queue.Empty:
+            return
+        if message["parent_header"].get("msg_id") == request:
+            ran.reply = message["content"]
+
+    def run(self, code: str, timeout: float = 60) -> Ran:
+        return self.collect(self.send(code), timeout)
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+def start(live: bool) -> Kernel:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    kernel = Kernel(manager, live)
+    loaded = kernel.run("%load_ext bacalhau_magic")
+    assert loaded.error is None, loaded.text
+    return kernel
