@@ -7,6 +7,7 @@ import os
 import platform
 import stat
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,10 @@ class Places:
     @classmethod
     def default(cls) -> Places:
         """This user's, on this machine: made when missing. Raises NodeError where a folder can't be trusted."""
-        runtime = platformdirs.user_runtime_path(_NAME, appauthor=False)
+        with warnings.catch_warnings():
+            # Containers seldom have XDG_RUNTIME_DIR: the fallback is checked below like any other folder.
+            warnings.simplefilter("ignore", UserWarning)
+            runtime = platformdirs.user_runtime_path(_NAME, appauthor=False)
         if runtime.parent != runtime and not runtime.parent.exists():
             private(runtime.parent)
         store = platformdirs.user_data_path(_NAME, appauthor=False) / "node" / _machine()
