@@ -14,7 +14,8 @@ from typing import Any
 
 from . import _namespace
 from ._causes import size
-from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Snapshot, Submitted
+from ._snapshot import Snapshot
+from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
 from ._watch import StopRequest
 from .errors import JobInterruptedError, JobTimedOutError, ResultError
 from .options import JobOptions

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 from IPython.display import DisplayHandle, display
 
-from .._stages import Snapshot
+from .._snapshot import Snapshot
 
 __all__ = ["Card", "CardView"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from .._stages import Snapshot
+from .._snapshot import Snapshot
 
 __all__ = ["MIME_TYPE", "Outcome", "bundle", "outcome_of", "receipt"]
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TextIO
 
-from .._stages import Snapshot
+from .._snapshot import Snapshot
 from ._sequences import Sequences, clean
 
 __all__ = ["TextView"]

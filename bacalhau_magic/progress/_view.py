@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TextIO
 
-from .._stages import Snapshot
+from .._snapshot import Snapshot
 
 __all__ = ["NoView", "Place", "Progress", "View", "choose_view"]
 

@@ -15,7 +15,8 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 import bacalhau_magic.progress
-from bacalhau_magic._stages import Finished, PhaseChanged, Printed, Snapshot
+from bacalhau_magic._snapshot import Snapshot
+from bacalhau_magic._stages import Finished, PhaseChanged, Printed
 from bacalhau_magic.progress import bundle
 from bacalhau_magic.progress._card import Card, CardView
 

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from bacalhau_magic._stages import Finished, Noticed, PhaseChanged, Snapshot
+from bacalhau_magic._snapshot import Snapshot
+from bacalhau_magic._stages import Finished, Noticed, PhaseChanged
 from bacalhau_magic.progress import MIME_TYPE, bundle, outcome_of, receipt
 
 OUTCOMES = ("completed", "failed", "stopped", "submitted")

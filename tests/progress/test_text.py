@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bacalhau_magic._causes import Cause
-from bacalhau_magic._stages import CauseFound, ContactChanged, Finished, JobEvent, Noticed, PhaseChanged, Printed, Snapshot
+from bacalhau_magic._snapshot import Snapshot
+from bacalhau_magic._stages import CauseFound, ContactChanged, Finished, JobEvent, Noticed, PhaseChanged, Printed
 from bacalhau_magic.progress import bundle
 from bacalhau_magic.progress._text import TextView
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from bacalhau_magic._stages import Finished, Printed, Snapshot
+from bacalhau_magic._snapshot import Snapshot
+from bacalhau_magic._stages import Finished, Printed
 from bacalhau_magic.progress import NoView, bundle, choose_view
 from bacalhau_magic.progress._card import CardView
 from bacalhau_magic.progress._text import TextView

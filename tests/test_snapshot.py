@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bacalhau_magic._causes import Cause
+from bacalhau_magic._snapshot import Snapshot
 from bacalhau_magic._stages import (
     CauseFound,
     ContactChanged,
@@ -21,7 +22,6 @@ from bacalhau_magic._stages import (
     PhaseChanged,
     Printed,
     Route,
-    Snapshot,
     Submitted,
     Target,
     seconds,

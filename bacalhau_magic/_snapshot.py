@@ -1,0 +1,285 @@
+"""Snapshot: the fold of a job's events into finished sentences; pure. The views only place them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ._causes import Cause
+from ._stages import (
+    CauseFound,
+    ContactChanged,
+    Ended,
+    Finished,
+    JobEvent,
+    Noticed,
+    Packed,
+    Phase,
+    PhaseChanged,
+    Printed,
+    Submitted,
+    seconds,
+)
+
+_LOG_KEPT = 200_000
+"""Characters of the log that a snapshot holds for the views; the job's own log is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the views draw: finished sentences, made by folding the events. `started` and `now` are unix seconds."""
+
+    started: float
+    now: float
+    phase: Phase = "packing"
+    name: str = ""
+    language: str = ""
+    job_id: str = ""
+    node: str = ""
+    route: str = ""
+    limit: float | None = None
+    """Seconds that the cell may run."""
+    queue_limit: float | None = None
+    """Seconds that the job may wait for a node."""
+    resources: str = ""
+    """What was asked for, as in "2 CPU · 4 GB"."""
+    detail: str = ""
+    cause: Cause | None = None
+    contact: str = ""
+    notices: tuple[str, ...] = ()
+    log: tuple[tuple[str, str], ...] = ()
+    """(stream, text) pieces, oldest first, at most _LOG_KEPT characters."""
+    log_dropped: int = 0
+    """Characters of the log that are no longer in `log`."""
+    sentence: str = ""
+    """At the end: why it failed or was stopped; or what a completed job left ("bound: scores (list)")."""
+    advice: str = ""
+    running_since: float | None = None
+
+    def at(self, now: float) -> Snapshot:
+        """This snapshot at a later unix time; what is over keeps the time of its end."""
+        return self if self.is_over else replace(self, now=now)
+
+    def after(self, event: JobEvent, now: float) -> Snapshot:
+        """This snapshot with one event more, at unix time `now`; once the flow is over, nothing changes it."""
+        if self.is_over:
+            return self
+        here = replace(self, now=now)
+        match event:
+            case Packed():
+                return replace(here, phase="packing")
+            case Submitted(ref, route):
+                return replace(
+                    here,
+                    phase="sent",
+                    job_id=ref.job_id,
+                    name=ref.name,
+                    route=f"{route.target.endpoint.label}: {route.why}",
+                    notices=(*here.notices, *(sentence for sentence in route.notices if sentence not in here.notices)),
+                )
+            case PhaseChanged(phase, node, detail):
+                since = here.running_since if here.running_since is not None or phase != "running" else now
+                return replace(
+                    here,
+                    phase=phase,
+                    node=node or here.node,
+                    detail=detail,
+                    running_since=since,
+                    cause=None if phase == "running" else here.cause,
+                )
+            case Printed(stream, text):
+                return here._printed(stream, text)
+            case CauseFound(cause):
+                return replace(here, cause=cause)
+            case Noticed(sentence):
+                return here if sentence in here.notices else replace(here, notices=(*here.notices, sentence))
+            case ContactChanged(lost, problem):
+                return replace(here, contact=problem if lost else "")
+            case Ended():
+                return replace(here, phase="fetching", contact="")
+            case Finished(phase, sentence, advice):
+                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="", detail="")
+
+    def _printed(self, stream: str, text: str) -> Snapshot:
+        log = list(self.log)
+        if log and log[-1][0] == stream and len(log[-1][1]) < _PIECE:
+            log[-1] = (stream, log[-1][1] + text)
+        elif text:
+            log.append((stream, text))
+        dropped, over = self.log_dropped, sum(len(piece) for _, piece in log) - _LOG_KEPT
+        while over > 0:
+            first, piece = log[0]
+            cut = min(over, len(piece))
+            log[:1] = [(first, piece[cut:])] if cut < len(piece) else []
+            dropped, over = dropped + cut, over - cut
+        return replace(self, log=tuple(log), log_dropped=dropped)
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ("completed", "failed", "stopped")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the cell was started."""
+        return max(0.0, self.now - self.started)
+
+    @property
+    def tone(self) -> Literal["run", "warn", "bad", "ok", "quiet"]:
+        """How the state feels: "warn" while something stands in the way, "quiet" for a job that was stopped."""
+        if self.is_over:
+            return "ok" if self.phase == "completed" else "bad" if self.phase == "failed" else "quiet"
+        return "warn" if self.contact or self.cause else "run"
+
+    @property
+    def title(self) -> str:
+        """The state in a few words, as the card's first text: "Running", "Out of memory"."""
+        if self.phase == "failed" and self.cause:
+            return _FAILURES.get(self.cause.kind, _TITLES["failed"])
+        return _TITLES[self.phase]
+
+    @property
+    def place(self) -> str:
+        """Where it runs: "on n-2e2b7e09", or "" while no node is known."""
+        return f"on {self.node[:10]}" if self.node else ""
+
+    @property
+    def clock(self) -> tuple[float, float | None, str]:
+        """What the shown time counts: since when (unix seconds), of how many seconds, and the words behind it."""
+        if self.running_since is not None:
+            return self.running_since, self.limit, ""
+        if self.phase in ("sent", "waiting"):
+            return self.started, self.queue_limit, "in the queue" if self.queue_limit else ""
+        return self.started, None, ""
+
+    @property
+    def time(self) -> str:
+        """The clock at `now`: "12 s of 5 min"; at the end the whole time."""
+        if self.is_over:
+            return seconds(self.elapsed)
+        since, limit, words = self.clock
+        shown = seconds(max(0.0, self.now - since))
+        return f"{shown} of {seconds(limit)} {words}".rstrip() if limit else shown
+
+    @property
+    def rest(self) -> str:
+        """What stands behind the time: resources and the phase's detail."""
+        return " · ".join(part for part in (self.resources, self.detail) if part and not self.is_over)
+
+    @property
+    def facts(self) -> str:
+        """Node, time and the rest on one line: "on n-2e2b7e09 · 12 s of 5 min", at the end "in 1.8 s on n-2e2b7e09"."""
+        if self.phase == "completed":
+            left = "" if self.sentence == "Completed." else self.sentence.rstrip(".")
+            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), left) if part)
+        if self.is_over:
+            return f"{self.place} after {self.time}".lstrip()
+        return " · ".join(part for part in (self.place, self.time, self.rest) if part)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in one finished sentence, or ""."""
+        if self.is_over:
+            return (
+                self.sentence or (self.cause.sentence if self.cause and self.phase == "failed" else "") if self.phase != "completed" else ""
+            )
+        return self.contact or (self.cause.sentence if self.cause else "")
+
+    @property
+    def problem_lines(self) -> tuple[str, ...]:
+        """The problem's details, one a line; a lost contact is said above a cause."""
+        if self.cause is None or self.phase in ("completed", "stopped"):
+            return ()
+        return (self.cause.sentence, *self.cause.lines) if self.contact else self.cause.lines
+
+    @property
+    def hint(self) -> str:
+        """What to do about the problem."""
+        if self.is_over:
+            return self.advice or (self.cause.advice if self.cause and self.phase == "failed" else "")
+        return self.cause.advice if self.cause else ""
+
+    def as_json(self, *, log_kept: int = 20_000) -> dict[str, Any]:
+        """The snapshot for a browser: plain JSON, sentences finished; the log's last `log_kept` characters.
+
+        `place`, `clock` and `rest` make the line of facts; `clock` is {since, limit, words}, so that a browser can count
+        on between two snapshots. At the end it is null, and `facts` is the line.
+        """
+        since, limit, words = self.clock
+        log, missing = _tail(self.log, log_kept)
+        return {
+            "version": 1,
+            "phase": self.phase,
+            "tone": self.tone,
+            "title": self.title,
+            "step": _STEPS[self.phase],
+            "now": self.now,
+            "facts": self.facts if self.is_over else "",
+            "place": self.place,
+            "clock": None if self.is_over else {"since": since, "limit": limit, "words": words},
+            "rest": self.rest,
+            "problem": self.problem,
+            "lines": list(self.problem_lines),
+            "hint": self.hint,
+            "notices": list(self.notices),
+            "log": [list(piece) for piece in log],
+            "logDropped": self.log_dropped + missing,
+            "over": self.is_over,
+        }
+
+
+def _tail(log: tuple[tuple[str, str], ...], kept: int) -> tuple[list[tuple[str, str]], int]:
+    """The log's last `kept` characters, and how many came before them."""
+    tail: list[tuple[str, str]] = []
+    for stream, text in reversed(log):
+        if kept <= 0:
+            break
+        tail.append((stream, text[-kept:]))
+        kept -= len(text)
+    return tail[::-1], sum(len(text) for _, text in log) - sum(len(text) for _, text in tail)
+
+
+_PIECE = 4096
+"""Pieces of one stream are joined up to this many characters."""
+
+_TITLES: Mapping[str, str] = {
+    "packing": "Packing",
+    "sent": "Sent",
+    "waiting": "Waiting for a node",
+    "pulling": "Pulling the image",
+    "starting": "Starting",
+    "installing": "Installing packages",
+    "running": "Running",
+    "fetching": "Fetching the result",
+    "completed": "Completed",
+    "failed": "Failed",
+    "stopped": "Stopped",
+}
+
+_FAILURES: Mapping[str, str] = {
+    "unplaceable": "No node takes it",
+    "busy": "No node was free",
+    "image": "No image",
+    "memory": "Out of memory",
+    "command": "Command not found",
+    "inputs": "Inputs unusable",
+    "execution-timeout": "Timed out",
+    "timeout": "Timed out",
+    "node-lost": "Node lost",
+}
+"""A failure's title by its cause's kind."""
+
+_STEPS: Mapping[str, int] = {
+    "packing": 1,
+    "sent": 2,
+    "waiting": 2,
+    "pulling": 3,
+    "starting": 4,
+    "installing": 4,
+    "running": 5,
+    "fetching": 6,
+    "completed": 6,
+    "failed": 0,
+    "stopped": 0,
+}
+"""The step that a phase is, of the card's six."""
