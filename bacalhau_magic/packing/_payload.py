@@ -8,38 +8,41 @@ from __future__ import annotations
 
 import base64
 import gzip
+import importlib.util
 import io
 import json
+import marshal
 import os
 import shlex
 import stat
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from .._marks import FORMAT, PAYLOAD_FOLDER
 from .._stages import CellRequest, InputItem
 from ..errors import UnsendableInputError
+from ..remote import FILES
 
-_WRAPPERS: Mapping[str, tuple[str, ...]] = {
-    "python": ("bootstrap.py", "runner.py", "codec.py", "arrays.py", "packets.py"),
-    "node": ("bootstrap.mjs",),
-    "sh": ("bootstrap.sh",),
-}
 _FILE_LIMIT = 10 * 2**20
 """Bytes of one file inside an inline archive; a real node's own limit."""
 
 
 class Archive:
-    """A tar.gz in the making: adds directories before what is in them, each once, and refuses a name twice."""
+    """A tar.gz in the making: adds directories before what is in them, each once, and refuses a name twice.
 
-    def __init__(self) -> None:
+    `begun` is an archive whose content comes first; it is compressed once, for all that begin with it.
+    """
+
+    def __init__(self, begun: Archive | None = None) -> None:
         self._buffer = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed by compressed()
-        self._folders: set[PurePosixPath] = {PurePosixPath(".")}
-        self._files: set[PurePosixPath] = set()
+        self._folders: set[PurePosixPath] = {PurePosixPath("."), *(begun._folders if begun else ())}
+        self._files: set[PurePosixPath] = set(begun._files if begun else ())
+        self._before = begun._members if begun else b""
 
     def folder(self, path: str | PurePosixPath) -> None:
         """Add a directory and the ones above it."""
@@ -82,7 +85,12 @@ class Archive:
     def compressed(self) -> bytes:
         """The finished tar.gz; the same content gives the same bytes."""
         self._tar.close()
-        return gzip.compress(self._buffer.getvalue(), compresslevel=6 if self._buffer.tell() < 4_000_000 else 1, mtime=0)
+        return self._before + gzip.compress(self._buffer.getvalue(), compresslevel=6 if self._buffer.tell() < 4_000_000 else 1, mtime=0)
+
+    @cached_property
+    def _members(self) -> bytes:
+        """What was added, as a part of a gzip file that others follow."""
+        return self._before + gzip.compress(self._buffer.getvalue(), mtime=0)
 
 
 def data_url(archive: bytes) -> str:
@@ -90,12 +98,13 @@ def data_url(archive: bytes) -> str:
     return "data:application/gzip;base64," + base64.b64encode(archive).decode("ascii")
 
 
-def payload(request: CellRequest, nonce: str) -> bytes:
-    """The tar.gz of a request: everything but the inputs that have a target of their own."""
-    archive = Archive()
+def payload(request: CellRequest, nonce: str, *, compiled: bool = False) -> bytes:
+    """The tar.gz of a request: everything but the inputs that have a target of their own.
+
+    With `compiled` the wrapper's bytecode for this Python comes along, for a job that this very Python will run.
+    """
+    archive = Archive(_wrapper(request.language.wrapper, compiled))
     hidden = PurePosixPath(PAYLOAD_FOLDER)
-    for name in _WRAPPERS[request.language.wrapper]:
-        archive.file(hidden / name, _wrapper_source(name))
     code = request.code if request.code.endswith("\n") else request.code + "\n"
     archive.file(hidden / request.language.file, code.encode())
     for name, text in _facts(request, nonce).items():
@@ -118,8 +127,22 @@ def targeted(item: InputItem) -> tuple[str, bytes]:
 
 
 @cache
-def _wrapper_source(name: str) -> bytes:
-    return (resources.files("bacalhau_magic.remote") / name).read_bytes()
+def _wrapper(name: str, compiled: bool) -> Archive:
+    """The wrapper's own files: the same in every job."""
+    archive = Archive()
+    for file in FILES[name]:
+        place = PurePosixPath(PAYLOAD_FOLDER, file)
+        source = (resources.files("bacalhau_magic.remote") / file).read_bytes()
+        archive.file(place, source)
+        if compiled and place.suffix == ".py" and sys.implementation.cache_tag:
+            archive.file(importlib.util.cache_from_source(str(place)), _bytecode(source, file))
+    return archive
+
+
+def _bytecode(source: bytes, name: str) -> bytes:
+    """A .pyc that no source is compared with (PEP 552: the archive sets its own times)."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(source) + marshal.dumps(code)
 
 
 def _add(archive: Archive, item: InputItem, path: str) -> None:

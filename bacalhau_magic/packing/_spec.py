@@ -7,6 +7,7 @@ import json
 import math
 import re
 import secrets
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +36,8 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
             f"it has {big[1]:,} bytes, and a cluster takes 10 MiB a file",
             hint="Read the data from a URL in the cell, or send a sample.",
         )
-    sources = _sources(request, nonce)
+    compiled = _runs_here(request, route) and request.interpreter == sys.executable
+    sources = _sources(request, nonce, compiled=compiled)
     publisher = _publisher(request, route)
     job = _wire.Job(
         name=f"{_slug(options.name or request.language.name)}-{request_id[:8]}",
@@ -107,6 +109,11 @@ def _engine(request: CellRequest) -> _wire.SpecConfig:
     )
 
 
+def _runs_here(request: CellRequest, route: Route) -> bool:
+    """Whether the job runs with this machine's own interpreters."""
+    return route.target.is_local and request.options.image is None
+
+
 def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
     options = request.options
     meta = {
@@ -118,15 +125,17 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
         _marks.META_MAX_RESULT: str(options.max_result),
         _marks.META_TIMEOUT: f"{options.run_seconds:g}",
     }
-    if route.target.is_local and options.image is None:
+    if _runs_here(request, route):
         meta[_marks.META_INTERPRETER] = request.interpreter
         if options.sandbox:
             meta[_marks.META_SANDBOX] = "1"
     return meta
 
 
-def _sources(request: CellRequest, nonce: str) -> list[_wire.InputSource]:
-    sources = [_wire.InputSource(source=_inline(payload(request, nonce)), alias="bacalhau-magic", target=_marks.INPUTS_PATH)]
+def _sources(request: CellRequest, nonce: str, *, compiled: bool) -> list[_wire.InputSource]:
+    sources = [
+        _wire.InputSource(source=_inline(payload(request, nonce, compiled=compiled)), alias="bacalhau-magic", target=_marks.INPUTS_PATH)
+    ]
     for item in request.inputs:
         if item.url:
             sources.append(_wire.InputSource(source=_remote(item), alias=item.name, target=item.target))

@@ -4,6 +4,8 @@ import builtins
 import os
 import sys
 
+load = load  # noqa: F821, PLW0127 - put here by bootstrap.py
+
 _VALUE = "__bacalhau_value__"
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
@@ -23,7 +25,7 @@ class _InputError(Exception):
 
 def run(request, here, say):
     """Runs the cell; `say` takes bytes for the supervisor: S, then R and the result. Returns an exit code."""
-    codec = _load(here, "codec")
+    codec = load("codec")
     filename = request.get("filename") or request["file"]
     path = os.path.join(here, request["file"])
     space = _prepare(request, path)
@@ -56,25 +58,6 @@ def run(request, here, say):
     parts = None
     _leave()
     return {"ok": 0, "error": 1}.get(header["outcome"], header["exit_code"] & 0xFF)
-
-
-def _load(here, name):
-    loaded = sys.modules.get("_bacalhau_" + name)
-    if loaded is not None:
-        return loaded
-    full = "_bacalhau_" + name
-    loader = type(__loader__)(full, os.path.join(here, name + ".py"))
-    module = type(sys)(full)
-    module.__file__ = loader.path
-    module.__loader__ = loader
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        code = loader.get_code(full)
-    finally:
-        sys.dont_write_bytecode = writes
-    sys.modules[full] = module
-    exec(code, module.__dict__)
-    return module
 
 
 def _packed(header, parts):

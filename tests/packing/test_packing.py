@@ -8,8 +8,11 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from bacalhau_magic._wire import ComputeNodeInfo, NodeInfo, NodeState
 from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from bacalhau_magic.options import JobOptions
 from bacalhau_magic.packing import pack, repacked, shown
+from bacalhau_magic.remote import FILES
+
+_PYTHON_FILES = [Path(name).stem for name in FILES["python"]]
 
 CLUSTER = Target(
     "bacalhau",
@@ -122,6 +128,27 @@ def test_interpreter_mark_is_for_the_local_node_alone(tmp_path: Path) -> None:
     assert _pack("1", {}, tmp_path, LOCAL).job.task.meta[_marks.META_INTERPRETER] == "/usr/bin/python3"
     assert _marks.META_INTERPRETER not in _pack("1", {}, tmp_path, CLUSTER).job.task.meta
     assert _marks.META_INTERPRETER not in _pack("1", {}, tmp_path, LOCAL, image="x").job.task.meta
+
+
+def test_bytecode_comes_along_only_for_the_python_that_made_it(tmp_path: Path) -> None:
+    """A job that this kernel's own Python will run brings the wrapper compiled, and runs it; any other brings sources alone."""
+
+    def bytecode(target: Target, interpreter: str, **options: Any) -> list[str]:
+        request = replace(_request("1", {}, tmp_path, **options), interpreter=interpreter)
+        names = _archive(pack(request, Route(target, "test", options=request.options))).getnames()
+        return [Path(name).name for name in names if name.endswith(".pyc")]
+
+    assert bytecode(LOCAL, sys.executable) == [f"{name}.{sys.implementation.cache_tag}.pyc" for name in _PYTHON_FILES]
+    assert bytecode(LOCAL, "/usr/bin/python3") == []
+    assert bytecode(LOCAL, sys.executable, image="python:3.12") == []
+    assert bytecode(CLUSTER, sys.executable) == []
+    request = replace(_request("1", {}, tmp_path), interpreter=sys.executable)
+    archive = _archive(pack(request, Route(LOCAL, "test", options=request.options)))
+    archive.extractall(tmp_path / "inputs", filter="data")
+    shown = [sys.executable, "-v", str(tmp_path / "inputs/.bacalhau/bootstrap.py"), str(tmp_path / "outputs")]
+    done = subprocess.run(shown, capture_output=True, text=True, env={"TMPDIR": str(tmp_path)}, check=True)
+    assert [name for name in _PYTHON_FILES if f"code object from '{tmp_path}/inputs/.bacalhau/{name}.py'" in done.stderr] == []
+    assert f"matches {tmp_path}/inputs/.bacalhau/codec.py" in done.stderr
 
 
 def test_too_big_for_a_cluster_names_the_biggest(tmp_path: Path) -> None:

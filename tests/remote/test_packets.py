@@ -1,6 +1,7 @@
 """Packets: a result inside a log, taken out of it again."""
 
 import json
+import os
 import zlib
 
 import pytest
@@ -109,6 +110,26 @@ def test_lines():
     for line in log_of(["a"], bytes(100_000)).splitlines(keepends=True):
         assert len(line) < 16384
         assert line.isascii()
+
+
+def test_bundle_is_as_short_as_it_gets():
+    """What compressing can make smaller is compressed; random bytes travel as they are; both are read back."""
+    for data, most in (
+        (b"row 1, row 2, " * 100_000, 60_000),
+        (os.urandom(500_000), 500_400),
+        (os.urandom(99_000) + bytes(900_000), 140_000),
+    ):
+        blob = packets.pack_bundle(OK, [("value", "", data)])
+        assert len(blob) < most
+        assert packets.open_bundle(blob, 2_000_000).parts["value"] == data
+
+
+def test_header_is_json():
+    """The header reads as JSON, whatever its texts hold."""
+    header = {**OK, "unsendable": {"é\ud800\n": 'a "b"'}, "phases": {"run": 0.25, "n": 3}, "displays": [], "missing": ["x", "y"]}
+    blob = packets.pack_bundle(header, [])
+    read = json.loads(blob[8 : 8 + int.from_bytes(blob[4:8], "big")])
+    assert read == {**header, "parts": []}
 
 
 def test_bundle():

@@ -1,0 +1,389 @@
+"""Runs a Python cell in a job; the request stands in request.json beside it. Started by bootstrap.py.
+
+Two processes. This one owns the real stdout and stderr: it copies what the cell writes, as it comes, and writes the
+packets, so that they have one writer. The cell runs in a child (runner.py), whose death by any cause - a signal, the
+time limit, a crash in C code - leaves this one able to report. The child is forked where that is safe (Linux), else
+started anew. Exit code: 0; 1 after an exception; the cell's own; 124 at the time limit.
+"""
+
+import os
+import sys
+import time
+
+load = load  # noqa: F821, PLW0127 - put here by bootstrap.py
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHUNK = 1 << 16
+GRACE = 0.25  # seconds without a word from a process that outlives the cell
+LAST = 2.0  # seconds for such a process in all
+
+
+def read_request():
+    with open(os.path.join(HERE, "request.json"), encoding="utf-8") as file:
+        return json_loads(file.read())
+
+
+def json_loads(text):
+    """json.loads by its C part alone: the package loads `re`, which takes a quarter of a small cell's time."""
+    try:
+        from _json import make_scanner
+    except ImportError:
+        from json import loads
+
+        return loads(text)
+    rules = type("Rules", (), {"strict": True, "object_hook": None, "object_pairs_hook": None})
+    rules.parse_float, rules.parse_int, rules.parse_constant = float, int, float
+    return make_scanner(rules)(text, 0)[0]
+
+
+def make_work(outputs):
+    """A fresh folder with `inputs` and `outputs` in it: (its path, the outputs folder)."""
+    for parent in (os.environ.get("TMPDIR"), os.environ.get("TEMP"), "/tmp", "/var/tmp", os.getcwd()):
+        if not parent:
+            continue
+        work = os.path.join(parent, "work-" + os.urandom(8).hex())
+        try:
+            os.mkdir(work, 0o700)
+            break
+        except OSError:
+            continue
+    else:
+        sys.exit("bacalhau: no writable folder for the cell (tried TMPDIR, /tmp, /var/tmp and the current one)")
+    inside = os.path.join(work, "outputs")
+    try:
+        os.makedirs(outputs, exist_ok=True)
+        link(os.path.abspath(outputs), inside)
+    except OSError:
+        os.makedirs(inside, exist_ok=True)
+        outputs = inside
+    link(os.path.dirname(HERE), os.path.join(work, "inputs"))
+    return work, outputs
+
+
+def link(target, place):
+    if os.name == "nt":
+        import _winapi
+
+        _winapi.CreateJunction(target, place)
+    else:
+        os.symlink(target, place)
+
+
+def remove_work(work):
+    """The folder and all in it; what links point to stays."""
+    os.chdir(os.path.dirname(work))
+    for name in ("inputs", "outputs"):
+        place = os.path.join(work, name)
+        try:
+            os.unlink(place) if os.name != "nt" else os.rmdir(place)
+        except OSError:
+            pass
+    try:
+        os.rmdir(work)
+    except OSError:
+        import shutil
+
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class Recorder:
+    """Copies the cell's output as it comes and keeps its first `limit` bytes a stream."""
+
+    def __init__(self, nonce, limit):
+        self.packets = load("packets")
+        self.out = self.packets.Writer(nonce, lambda data: write_all(1, data))
+        self.kept = {"stdout": [], "stderr": []}
+        self.room = {"stdout": limit, "stderr": limit}
+        self.truncated = []
+
+    def copy(self, stream, data):
+        if stream == "stdout":
+            self.out.plain(data)
+        else:
+            write_all(2, data)
+        room = self.room[stream]
+        if len(data) > room and stream not in self.truncated:
+            self.truncated.append(stream)
+        if room:
+            self.kept[stream].append(data[:room])
+            self.room[stream] = max(0, room - len(data))
+
+    def started(self, request):
+        facts = '{"language":"python","version":"%s"}' % ".".join(map(str, sys.version_info[:3]))
+        self.out.packet("s", facts.encode("ascii"))
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        pass  # nobody reads the log; the cell still runs to its end
+    except BlockingIOError:
+        os.set_blocking(fd, True)
+        write_all(fd, view)
+
+
+class Control:
+    """What the cell's process says of itself: a byte S when its first line is about to run, then a result (marshal)."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    @property
+    def started(self):
+        return self.data[:1] == b"S"
+
+    def result(self):
+        """(header, parts) or None; read as plain data, whatever it is."""
+        import marshal
+
+        for prefix in (b"SR", b"R"):  # without S: the inputs could not be loaded
+            if self.data.startswith(prefix):
+                try:
+                    header, parts = marshal.loads(memoryview(self.data)[len(prefix) :])
+                    return dict(header), [(str(name), str(kind), bytes(data)) for name, kind, data in parts]
+                except (ValueError, EOFError, TypeError):
+                    return None
+        return None
+
+
+def supervise_forked(request, recorder, run):
+    """Runs the cell in a forked child: (control, wait status, timed out, seconds)."""
+    import select
+
+    ends = {name: os.pipe() for name in ("stdout", "stderr", "control")}
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            for source, target in ((null, 0), (ends["stdout"][1], 1), (ends["stderr"][1], 2)):
+                os.dup2(source, target)
+                os.close(source)
+            for reader, _ in ends.values():
+                os.close(reader)
+            code = run(lambda data: write_all(ends["control"][1], data))
+        finally:
+            os._exit(code)
+    on_stop(lambda: kill_tree(pid))
+    readers, control = {}, Control()
+    poll = select.poll()
+    for name, (reader, writer) in ends.items():
+        os.close(writer)
+        readers[reader] = name
+        poll.register(reader, select.POLLIN)
+    said_started, begun, deadline = False, time.monotonic(), None
+    status, timed_out, last, ended, nap = None, False, 0.0, 0.0, 1
+    while True:
+        now = time.monotonic()
+        if status is None:
+            wait = 200 if deadline is None else max(0, min(200, int((deadline - now) * 1000) + 1))
+            if "control" not in readers.values() or len(control.data) > 1:
+                wait, nap = min(wait, nap), min(50, nap * 2)
+        else:
+            left = min(last + GRACE, ended + LAST) - now
+            if left <= 0 or not readers:
+                break
+            wait = int(left * 1000) + 1
+        ready = poll.poll(wait) if readers else time.sleep(wait / 1000) or []
+        for fd, _ in sorted(ready, key=lambda item: readers[item[0]]):  # control first: `started` precedes the cell's text
+            data = os.read(fd, CHUNK)
+            last = time.monotonic()
+            if not data:
+                poll.unregister(fd)
+                os.close(fd)
+                del readers[fd]
+            elif readers[fd] == "control":
+                control.data += data
+                if control.started and not said_started:
+                    said_started, begun = True, time.monotonic()
+                    deadline = begun + request["timeout"] if request.get("timeout") else None
+                    recorder.started(request)
+            else:
+                recorder.copy(readers[fd], data)
+        if status is None:
+            done, found = os.waitpid(pid, os.WNOHANG)
+            if not done and deadline is not None and time.monotonic() >= deadline:
+                timed_out = True
+                kill_tree(pid)
+                done, found = os.waitpid(pid, 0)
+            if done:
+                status, ended = found, time.monotonic()
+                last = ended if len(ready) else last
+                if "control" not in readers.values() and len(readers) == 0:
+                    break
+                last = ended
+    kill_group(pid)
+    return control, status, timed_out, ended - begun
+
+
+def supervise_spawned(request, recorder, work, outputs):
+    """The same by a new process and threads, where a fork is not to be had or not safe (Windows, macOS)."""
+    import queue
+    import subprocess
+    import threading
+
+    said = os.path.join(work, ".said")
+    process = subprocess.Popen(
+        [sys.executable, "-u", os.path.join(HERE, "bootstrap.py"), outputs, "--cell", work],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=os.name != "nt",
+    )
+    stop = (lambda: kill_tree(process.pid)) if os.name != "nt" else process.kill
+    on_stop(stop)
+    pieces, control = queue.Queue(64), Control()
+
+    def read(stream, file):
+        while True:
+            data = os.read(file.fileno(), CHUNK)
+            pieces.put((stream, data))
+            if not data:
+                return
+
+    for stream, file in (("stdout", process.stdout), ("stderr", process.stderr)):
+        threading.Thread(target=read, args=(stream, file), daemon=True).start()
+    said_started, begun, deadline, open_streams = False, time.monotonic(), None, 2
+    timed_out, ended, last = False, None, 0.0
+    while open_streams:
+        now = time.monotonic()
+        if ended is not None and now >= min(last + GRACE, ended + LAST):
+            break
+        if not said_started and os.path.exists(said) and os.path.getsize(said):
+            said_started, begun = True, now
+            deadline = now + request["timeout"] if request.get("timeout") else None
+            recorder.started(request)
+        try:
+            stream, data = pieces.get(timeout=0.02)
+            last = time.monotonic()
+            if data:
+                recorder.copy(stream, data)
+            else:
+                open_streams -= 1
+        except queue.Empty:
+            pass
+        if ended is None and process.poll() is not None:
+            ended = last = time.monotonic()
+        if ended is None and deadline is not None and time.monotonic() >= deadline:
+            timed_out = True
+            stop()
+    if not timed_out and ended is None and deadline is not None:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            stop()
+    code = process.wait()
+    if os.name != "nt":
+        kill_group(process.pid)
+    try:
+        with open(said, "rb") as file:
+            control.data += file.read()
+        os.unlink(said)
+    except OSError:
+        pass
+    if control.started and not said_started:
+        recorder.started(request)
+    return control, (-code if code < 0 else code << 8), timed_out, time.monotonic() - begun
+
+
+def on_stop(stop):
+    """At SIGTERM the cell ends at once; the first process of a container would else ignore it."""
+    import _signal
+
+    def handler(signum, frame):
+        stop()
+        os._exit(143)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(_signal, name):
+            _signal.signal(getattr(_signal, name), handler)
+
+
+def kill_group(pid):
+    try:
+        os.killpg(pid, 9)
+    except OSError:
+        pass
+
+
+def kill_tree(pid):
+    """Kills the cell's process, its group, and descendants that left the group (where /proc tells)."""
+    family = [pid]
+    for member in family:
+        try:
+            for task in os.listdir("/proc/%d/task" % member):
+                with open("/proc/%d/task/%s/children" % (member, task)) as file:
+                    family.extend(int(child) for child in file.read().split())
+        except (OSError, ValueError):
+            continue
+    kill_group(pid)
+    for member in family:
+        try:
+            os.kill(member, 9)
+        except OSError:
+            pass
+
+
+def verdict(request, control, status, timed_out):
+    """(header, parts) of the result, however the cell ended."""
+    header = {"outcome": "exit", "exit_code": None, "error": None, "unsendable": {}, "missing": [], "displays": []}
+    result = control.result()
+    if timed_out:
+        said = "The cell ran longer than its time limit of %g seconds." % request["timeout"]
+        header.update(outcome="timeout", exit_code=124, error={"ename": "TimeoutError", "evalue": said, "traceback": "", "mro": []})
+    elif result is not None:
+        header.update(result[0])
+        return header, result[1]
+    elif status & 0x7F:
+        import signal
+
+        number = status & 0x7F
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = "signal %d" % number
+        said = "The cell's process was killed by %s%s." % (name, ", as happens when memory runs out" if number == 9 else "")
+        header.update(exit_code=128 + number, error={"ename": name, "evalue": said, "traceback": said + "\n", "mro": []})
+    else:
+        header["exit_code"] = status >> 8
+    return header, []
+
+
+def main():
+    outputs = sys.argv[1] if len(sys.argv) > 1 else "outputs"
+    request = read_request()
+    if len(sys.argv) > 3 and sys.argv[2] == "--cell":
+        return child(request, sys.argv[3], outputs)
+    work, outputs = make_work(outputs)
+
+    def run(say):
+        os.chdir(work)
+        return load("runner").run(request, HERE, say)
+
+    recorder = Recorder(request["nonce"], request["max_result"])
+    try:
+        if hasattr(os, "fork") and sys.platform.startswith("linux") and not request.get("spawn"):
+            control, status, timed_out, seconds = supervise_forked(request, recorder, run)
+        else:
+            control, status, timed_out, seconds = supervise_spawned(request, recorder, work, outputs)
+        header, parts = verdict(request, control, status, timed_out)
+    finally:
+        remove_work(work)
+    header["truncated"] = recorder.truncated
+    header["phases"] = {"run": round(seconds, 6)}
+    header["python"] = ".".join(map(str, sys.version_info[:3]))
+    printed = [(stream, "", b"".join(recorder.kept[stream])) for stream in ("stdout", "stderr")]
+    recorder.out.blob(recorder.packets.pack_bundle(header, printed + parts))
+    return {"ok": 0, "error": 1, "timeout": 124}.get(header["outcome"], (header["exit_code"] or 0) & 0xFF)
+
+
+def child(request, work, outputs):
+    """The cell's own process, where it was started anew."""
+    os.chdir(work)
+    with open(os.path.join(work, ".said"), "wb", buffering=0) as file:
+        return load("runner").run(request, HERE, file.write)
