@@ -30,9 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     jobs = verbs.add_parser("jobs", help="list the jobs that were sent from this machine")
     jobs.add_argument("--all", action="store_true", help="all jobs of the endpoint")
     jobs.set_defaults(run=_jobs)
-    node = verbs.add_parser("node", help="the embedded node: start, status, env, logs, stop, prune").add_subparsers(
-        required=True, metavar="start | status | env | logs | stop | prune"
-    )
+    serving = verbs.add_parser("node", help="the embedded node: serve here, or start, status, env, logs, stop, prune")
+    serving.set_defaults(run=_node_serve)
+    node = serving.add_subparsers(metavar="start | status | env | logs | stop | prune")
     start = node.add_parser("start", help="start the node, or find the running one")
     start.add_argument("--open-port", action="store_true", help="also open a port without a token, for tools that send no credentials")
     start.set_defaults(run=_node_start)
@@ -63,6 +63,12 @@ def _jobs(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _node_serve(_: argparse.Namespace) -> int:
+    from .node.__main__ import main as serve
+
+    return serve([])
+
+
 def _node_start(chosen: argparse.Namespace) -> int:
     from .node import _daemon
 
@@ -70,7 +76,8 @@ def _node_start(chosen: argparse.Namespace) -> int:
     _write(f"The embedded node runs (process {node.pid}, version {node.version}).")
     if chosen.open_port:
         opened = _daemon.environment(open_port=True)
-        _write(f"Open to every program of this machine, without a key: http://{opened.host}:{opened.port}")
+        _write(f"http://{opened.host}:{opened.port}")
+        print("Warning: every program and user of this machine can run jobs there, without a key.", file=sys.stderr)  # noqa: T201
     return 0
 
 

@@ -30,13 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runtime", type=Path, help="folder of lock, runtime file and socket")
     parser.add_argument("--store", type=Path, help="folder of jobs and results")
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds without work after which it ends")
+    parser.add_argument("--wait", type=float, default=_LOCK_LIMIT, help="seconds to wait for another node's end")
     given = parser.parse_args(arguments)
     places = Places(private(given.runtime), private(given.store)) if given.runtime and given.store else Places.default()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     os.umask(0o022)
     life = filelock.FileLock(places.life, mode=0o600)
     try:
-        life.acquire(timeout=_LOCK_LIMIT)
+        life.acquire(timeout=given.wait)
     except filelock.Timeout:
         print("another embedded node of this user is running", file=sys.stderr)  # noqa: T201
         return 3

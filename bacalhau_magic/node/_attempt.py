@@ -51,6 +51,8 @@ class Outcome:
     output: Mapping[str, Any] = field(default_factory=dict)
     published: bool = False
     topic: str = "Running Execution"
+    cut: tuple[str, ...] = ()
+    """The streams of which not everything was kept."""
 
 
 class Attempt:
@@ -110,12 +112,13 @@ class Attempt:
             failure, exit_code = self._payload(run, tuple(mounts), writer)
         finally:
             writer.finish()
+        cut = tuple({_logs.STDOUT: "stdout", _logs.STDERR: "stderr"}[stream] for stream in sorted(writer.cut))
         if failure:
-            return Outcome(failure)
+            return Outcome(failure, cut=cut)
         published = plan.task["Publisher"]["Type"].lower() == "local"
         if published:
             _gather.publish(plan.folder / RESULT, folders, _logs.read_streams(plan.folder / LOG), exit_code)
-        return Outcome(output=_run_output(writer, exit_code), published=published)
+        return Outcome(output=_run_output(writer, exit_code), published=published, cut=cut)
 
     def _payload(self, run: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> tuple[str, int]:
         """Runs the payload until no process of it is left; (failure, exit code)."""

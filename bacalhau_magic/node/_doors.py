@@ -7,6 +7,7 @@ import secrets
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,12 @@ def listen_tcp() -> socket.socket:
 class Capabilities:
     """Random words that allow fetching one execution's archive over TCP, for an hour."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._granted: dict[str, tuple[str, float]] = {}
 
     def grant(self, execution: str) -> str:
-        now = time.monotonic()
+        now = self._clock()
         self._granted = {word: pair for word, pair in self._granted.items() if pair[1] > now}
         for word, (known, until) in self._granted.items():
             if known == execution and until - now > _CAPABILITY_LIFE / 2:
@@ -97,4 +99,4 @@ class Capabilities:
 
     def allows(self, word: str, execution: str) -> bool:
         known, until = self._granted.get(word, ("", 0.0))
-        return known == execution and until > time.monotonic()
+        return known == execution and until > self._clock()

@@ -67,6 +67,10 @@ def execution_failed(execution: str, message: str, *, topic: str = "Running Exec
     return Event(message, topic, execution, {"IsError": "true"})
 
 
+def log_cut(execution: str, stream: str) -> Event:
+    return Event(f"The log of {stream} was cut after 1 GiB", "Running Execution", execution)
+
+
 def execution_stopped(execution: str) -> Event:
     return Event(STOP_REQUESTED, "Scheduling", execution)
 

@@ -357,7 +357,8 @@ class Orchestrator:
             execution.compute, execution.desired_message = _lifecycle.EXECUTION_COMPLETED, "execution completed"
             execution.output, execution.published = dict(outcome.output), outcome.published
             event = _lifecycle.execution_completed(execution.id)
-        self.store.add_events(job, event)
+        cuts = [_lifecycle.log_cut(execution.id, stream) for stream in outcome.cut]
+        self.store.add_events(job, *cuts, event)
         self.store.touch_execution(execution)
 
     def _wait_or_fail(self, job: JobRow, reason: str, missing: int) -> None:
@@ -463,9 +464,12 @@ class Orchestrator:
         """Why this node can't run a job, in the recorded words; "" if it can."""
         task = job.task
         engine = task["Engine"]["Type"].lower()
-        interpreter = (task.get("Meta") or {}).get(_marks.META_INTERPRETER, "")
-        if engine != "docker" or self._executor(interpreter) is None:
+        meta = task.get("Meta") or {}
+        executor = self._executor(meta.get(_marks.META_INTERPRETER, ""))
+        if engine != "docker" or executor is None:
             return _lifecycle.no_support(engine, self.engines)
+        if meta.get(_marks.META_SANDBOX) and executor.limits["files"] != _marks.LIMIT_ENFORCED:
+            return _lifecycle.no_support("isolation", [executor.name])
         for source in task.get("InputSources") or ():
             kind = source["Source"]["Type"].lower()
             if kind not in _answers.STORAGE_SOURCES:

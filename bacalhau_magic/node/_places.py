@@ -15,7 +15,7 @@ import platformdirs
 
 from ..errors import NodeError
 
-__all__ = ["Places", "private"]
+__all__ = ["Places", "on_network", "private", "unshared"]
 
 _NAME = "bacalhau-magic"
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -58,10 +58,11 @@ class Places:
             # Containers seldom have XDG_RUNTIME_DIR: the fallback is checked below like any other folder.
             warnings.simplefilter("ignore", UserWarning)
             runtime = platformdirs.user_runtime_path(_NAME, appauthor=False)
-        if runtime.parent != runtime and not runtime.parent.exists():
+        if not runtime.parent.exists():
             private(runtime.parent)
+        unshared(runtime.parent)
         store = platformdirs.user_data_path(_NAME, appauthor=False) / "node" / _machine()
-        if _is_on_network(store):
+        if on_network(store):
             store = Path(tempfile.gettempdir()) / f"{_NAME}-{_user()}"
             return cls(private(runtime), private(store))
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,6 +119,20 @@ def private(folder: Path) -> Path:
     return folder
 
 
+def unshared(folder: Path) -> None:
+    """Checks that nobody else can exchange what lies in a folder. Raises NodeError."""
+    if not hasattr(os, "geteuid"):
+        return
+    try:
+        info = folder.stat()
+    except OSError as problem:
+        raise NodeError(f"The folder {folder} can't be read: {problem.strerror or problem}.") from problem
+    shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
+    if info.st_uid not in (0, os.geteuid()) or shared:
+        what = "can be changed by other users" if shared else "belongs to another user"
+        raise NodeError(f"The folder {folder} {what}.", hint="Set XDG_RUNTIME_DIR to a folder of your own.")
+
+
 def _user() -> str:
     return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
@@ -132,9 +147,10 @@ def _machine() -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
-def _is_on_network(path: Path) -> bool:
+def on_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether a path lies on a network file system, by the system's table of mounts; False where there is no such table."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+        lines = mounts.read_text("utf-8", "replace").splitlines()
     except OSError:
         return False
     real = Path(os.path.realpath(path))

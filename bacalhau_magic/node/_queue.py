@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Amounts", "Queue", "machine"]
+__all__ = ["Amounts", "Control", "Queue", "machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +75,62 @@ class Queue:
             yield execution
 
 
-def machine(disk_folder: Path, gpus: int) -> Amounts:
-    """What this process may use: its CPUs by affinity and cgroup, 80 % of memory and of the free disk."""
-    return Amounts(_cpus(), int(_memory() * 0.8), int(_free_disk(disk_folder) * 0.8), gpus)
+def machine(disk_folder: Path, gpus: int, control: Control | None = None) -> Amounts:
+    """What this process may use: its CPUs by affinity and cgroup, 80 % of its memory and of the free disk."""
+    control = control or Control()
+    return Amounts(_cpus(control), int(_memory(control) * 0.8), int(shutil.disk_usage(disk_folder).free * 0.8), gpus)
 
 
-def _cpus() -> float:
-    count: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota, period in _cgroup_quotas():
-        if quota > 0 and period > 0:
-            count = min(count, quota / period)
-    return max(count, 0.1)
+@dataclass(frozen=True, slots=True)
+class Control:
+    """This process's cgroups, of version 1 or 2: what they and those above them allow, whichever is least."""
+
+    root: Path = Path("/sys/fs/cgroup")
+    own: Path = Path("/proc/self/cgroup")
+
+    def cpus(self) -> Iterator[float]:
+        """The CPUs that each quota comes to."""
+        for folder in self._folders("cpu"):
+            with suppress(OSError, ValueError):
+                quota, period = (folder / "cpu.max").read_text().split()
+                yield int(quota) / int(period)
+            with suppress(OSError, ValueError):
+                quota, period = ((folder / f"cpu.cfs_{word}_us").read_text() for word in ("quota", "period"))
+                if int(quota) > 0:
+                    yield int(quota) / int(period)
+
+    def memory(self) -> Iterator[int]:
+        """The bytes of each limit."""
+        for folder in self._folders("memory"):
+            for name in ("memory.max", "memory.limit_in_bytes"):
+                with suppress(OSError, ValueError):
+                    yield int((folder / name).read_text())
+
+    def _folders(self, controller: str) -> Iterator[Path]:
+        try:
+            lines = self.own.read_text().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            _, names, path = line.split(":", 2)
+            if names and controller not in names.split(","):
+                continue
+            for base in (self.root, *(self.root / name for name in (controller, names) if names)):
+                # In a container the path may be the host's; then the mount's own root is the group.
+                inner = base / path.lstrip("/")
+                yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(base) and folder.is_dir())
 
 
-def _cgroup_quotas() -> Iterator[tuple[int, int]]:
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            yield int(quota), int(period)
-    with suppress(OSError, ValueError):
-        base = Path("/sys/fs/cgroup/cpu")
-        yield int((base / "cpu.cfs_quota_us").read_text()), int((base / "cpu.cfs_period_us").read_text())
+def _cpus(control: Control) -> float:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(count, *control.cpus(), count), 0.1)
 
 
-def _memory() -> int:
+def _memory(control: Control) -> int:
     try:
         amount = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         import psutil
 
         amount = psutil.virtual_memory().total
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            amount = min(amount, int(Path(place).read_text()))
-    return amount
-
-
-def _free_disk(folder: Path) -> int:
-    import shutil
-
-    return shutil.disk_usage(folder).free
+    return min(amount, *control.memory(), amount)

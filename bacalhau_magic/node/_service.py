@@ -35,6 +35,7 @@ class Service:
         self.capabilities = Capabilities()
         self.version = version
         self.ended = asyncio.Event()
+        self._draining = asyncio.Event()
         self._probe = probe
         self._idle = idle
         self._touched = time.monotonic()
@@ -90,7 +91,11 @@ class Service:
     async def _watch_idle(self) -> None:
         step = min(max(self._idle / 10, 0.05), 15.0)
         while not self.ended.is_set():
-            await asyncio.sleep(step)
+            try:
+                await asyncio.wait_for(self._draining.wait(), step)
+                await asyncio.sleep(0.05)
+            except TimeoutError:
+                pass
             if self.orchestrator.busy:
                 self.touch()
                 continue
@@ -204,8 +209,7 @@ class Service:
         """`Drain`: finish what runs, take nothing new; else end now."""
         if body.get("drain"):
             self.orchestrator.draining = True
-            if not self.orchestrator.busy:
-                asyncio.get_running_loop().call_later(0.05, self.ended.set)
+            self._draining.set()
         else:
             asyncio.get_running_loop().call_later(0.05, self.ended.set)
         return {"Busy": self.orchestrator.busy}

@@ -158,7 +158,7 @@ class Cgroups:
     def sweep(self, names: Iterable[str]) -> None:
         """Kills and removes the groups of these names wherever they are: the node may have been started elsewhere."""
         wanted = {PREFIX + name for name in names}
-        if not wanted or not self.version:
+        if not wanted:
             return
         for _, controllers, mount, _ in _mounts():
             version = 1 if controllers else 2

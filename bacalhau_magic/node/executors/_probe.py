@@ -28,6 +28,7 @@ __all__ = ["Gpu", "gpus", "probe", "trial"]
 
 # It becomes bubblewrap with this terminal as its own, as it would be where somebody started the node by hand.
 _WITH_TERMINAL = 'exec 0<>"$1"; shift; exec "$@"'
+_TRIAL = "trial-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def probe(scratch: Path) -> Executors:
     """Tries every executor and chooses. `scratch` is a folder of the node's own, kept between starts."""
     scratch.mkdir(parents=True, exist_ok=True)
     interpreters = Interpreters(scratch)
+    _clear(scratch)
     cgroups = Cgroups.found()
     host, why = _host(scratch, interpreters, cgroups)
     container, container_why = ContainerExecutor.found()
@@ -54,6 +56,14 @@ def probe(scratch: Path) -> Executors:
         languages=interpreters.languages(),
         gpus=gpus(),
     )
+
+
+def _clear(scratch: Path) -> None:
+    """Removes what the trials of a node left that was killed meanwhile."""
+    left = [folder for folder in scratch.iterdir() if folder.name.startswith(_TRIAL)]
+    Cgroups().sweep([folder.name for folder in left])
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _host(scratch: Path, interpreters: Interpreters, cgroups: Cgroups) -> tuple[Executor | None, str]:
@@ -83,7 +93,7 @@ class Launch(Protocol):
 
 def trial(launch: Launch, scratch: Path) -> Mapping[str, dict[str, str | None]]:
     """Runs the escapes inside: what worked, what doesn't work, and whether processes can be bounded. Raises OSError when it can't run."""
-    name = f"trial-{secrets.token_hex(4)}"
+    name = f"{_TRIAL}{secrets.token_hex(4)}"
     folder = scratch / name
     with ExitStack() as after:
         after.callback(shutil.rmtree, folder, ignore_errors=True)
