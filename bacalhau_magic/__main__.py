@@ -1,10 +1,11 @@
-"""`python -m bacalhau_magic try | jobs | node …`."""
+"""`python -m bacalhau_magic try | jobs | nbval | node …`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import BacalhauMagicError, OptionError
 
@@ -23,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bacalhau_magic", description="Notebook cells that run elsewhere.")
-    verbs = parser.add_subparsers(required=True, metavar="try | jobs | node")
+    verbs = parser.add_subparsers(required=True, metavar="try | jobs | nbval | node")
     trial = verbs.add_parser("try", help="run the first notebook's cells in this terminal, on the embedded node")
     trial.add_argument("--lab", action="store_true", help="open the notebook in JupyterLab instead")
     trial.set_defaults(run=_try)
+    verbs.add_parser("nbval", help="print the path of the file for pytest --nbval --nbval-sanitize-with").set_defaults(run=_nbval)
     jobs = verbs.add_parser("jobs", help="list the jobs that were sent from this machine")
     jobs.add_argument("--all", action="store_true", help="all jobs of the endpoint")
     jobs.set_defaults(run=_jobs)
@@ -53,6 +55,11 @@ def _try(chosen: argparse.Namespace) -> int:
     from . import _trial
 
     return _trial.open_lab(sys.stdout) if chosen.lab else int(_trial.run(sys.stdout) > 0)
+
+
+def _nbval(_: argparse.Namespace) -> int:
+    _write(str(Path(__file__).with_name("nbval.cfg")))
+    return 0
 
 
 def _jobs(chosen: argparse.Namespace) -> int:

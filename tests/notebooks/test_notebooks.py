@@ -1,0 +1,72 @@
+"""The notebooks run as they are committed: under pytest --nbval, under papermill, and again without a change in git."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from notebooks import NOTEBOOKS, executed, text
+
+pytestmark = pytest.mark.timeout(300)
+FIRST = NOTEBOOKS[0]
+
+
+def nbval(folder: Path, *names: str, sanitize: bool = True) -> subprocess.CompletedProcess[str]:
+    """`pytest --nbval` in a folder, with the sanitize file that the package ships."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", "--nbval", "--nbval-current-env"]
+    if sanitize:
+        shipped = subprocess.run([sys.executable, "-m", "bacalhau_magic", "nbval"], capture_output=True, text=True, check=True)
+        command += ["--nbval-sanitize-with", shipped.stdout.strip()]
+    return subprocess.run([*command, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=280)
+
+
+def test_nbval_passes_in_any_order_and_again(tmp_path: Path) -> None:
+    """All notebooks pass with their committed outputs, and pass again in the reverse order in the same folder."""
+    for path in NOTEBOOKS:
+        shutil.copyfile(path, tmp_path / path.name)
+    names = [path.name for path in NOTEBOOKS]
+    for order in (names, names[::-1]):
+        done = nbval(tmp_path, *order)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert "skipped" not in done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_batch_run_changes_nothing(path: Path, tmp_path: Path) -> None:
+    """A notebook that is run again in batch has the outputs that are committed, metadata and counts included."""
+    assert text(executed(path, tmp_path)) == path.read_text(encoding="utf-8")
+
+
+def test_a_second_batch_run_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    """Two batch runs give the same file."""
+    assert text(executed(FIRST, tmp_path)) == text(executed(FIRST, tmp_path))
+
+
+def test_papermill_runs_it_with_other_parameters(tmp_path: Path) -> None:
+    """papermill takes the notebook from top to bottom, past its deliberate error, with the parameters that it is given."""
+    papermill.execute_notebook(FIRST, tmp_path / "out.ipynb", {"prices": {"tea": 30, "cake": 5}}, cwd=tmp_path, progress_bar=False)
+    ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert all(cell.execution_count for cell in ran.cells if cell.cell_type == "code")
+    values = [output.data["text/plain"] for cell in ran.cells for output in cell.get("outputs", []) if output.output_type == "execute_result"]
+    assert "(35, 'tea')" in values
+    assert "{'total': 35, 'half': 17.5}" in values
+    assert "KeyError: 'juice'" in "".join(output.text for cell in ran.cells for output in cell.get("outputs", []) if output.get("name") == "stderr")
+
+
+def test_the_sanitize_file_covers_ids_and_times(tmp_path: Path) -> None:
+    """Ids and times of another run are no difference for nbval with the shipped file, and one without it."""
+    content = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    other = "j-00000000-1111-2222-3333-444444444444 on n-00000000 at 2001-02-03T04:05:06Z, 1.5 s, <object at 0x7f0000000000>\n"
+    this = "j-54785d3f-aaaa-bbbb-cccc-dddddddddddd on n-2e2b7e09 at 2026-01-01T00:00:00.123Z, 12 s, <object at 0x7fffffffffff>"
+    cell = nbformat.v4.new_code_cell(f"print({this!r})", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=other)]
+    content.cells = [cell]
+    nbformat.write(content, tmp_path / "ids.ipynb")
+    done = nbval(tmp_path, "ids.ipynb")
+    assert done.returncode == 0, done.stdout
+    assert nbval(tmp_path, "ids.ipynb", sanitize=False).returncode == 1
