@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from . import _argspec, _jobs, _marks, packing
+from . import _argspec, _connections, _jobs, _marks, packing
 from ._job import RemoteJob
 from ._stages import JobRef, PackedJob, seconds
 from ._tables import Report, Table, Text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[["Session", list[str]], Any]
 
-_LATER = ("doctor", "login", "use")
+_LATER = ("doctor",)
 
 
 def run(session: Session, line: str) -> Any:
@@ -55,6 +55,7 @@ def status(session: Session, words: list[str]) -> Report:
     facts["runtime"], target = _runtime(session)
     if settings.endpoint:
         facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
+        facts["credential"] = f"from {settings.endpoint.credential.origin}" if settings.endpoint.credential else "none"
     else:
         facts["endpoint"] = "none configured"
     if target is not None:
@@ -342,6 +343,8 @@ _VERBS: Mapping[str, Verb] = {
     "spec": spec,
     "attach": attach,
     "config": config,
+    "use": _connections.use,
+    "login": _connections.login,
     "help": help_,
 }
 

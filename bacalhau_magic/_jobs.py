@@ -63,8 +63,7 @@ def endpoint_of(session: Session, row: Row) -> Endpoint:
     """The endpoint of a ledger's row: the embedded node's door, or the configured one's credential where it is that one."""
     if row.socket:
         return _daemon.door()
-    configured = session.settings.endpoint
-    return configured if configured and configured.url == row.url else Endpoint(row.url, origin="ledger")
+    return session.endpoint_at(row.url)
 
 
 def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:

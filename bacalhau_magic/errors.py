@@ -10,7 +10,7 @@ BacalhauMagicError                hint
 │   └── PayloadTooLargeError      size, limit, largest
 ├── ApiError                      method, url, status, code
 │   ├── UnreachableError
-│   ├── UnauthorizedError
+│   ├── UnauthorizedError         credential_origin
 │   ├── NotFoundError
 │   ├── RejectedError
 │   └── UnexpectedAnswerError
@@ -37,6 +37,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 __all__ = [
     "ApiError",
@@ -168,7 +169,11 @@ class UnreachableError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """The endpoint wants a credential, or another one (401, 403)."""
+    """The endpoint wants a credential, or another one (401, 403); `credential_origin` is the setting of the one that was sent."""
+
+    def __init__(self, message: str, *, credential_origin: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.credential_origin = credential_origin
 
 
 class NotFoundError(ApiError):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
+from .._stages import Credential, is_loopback
 from ..errors import ApiError, ConfigError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError, UnreachableError
 from ._problems import clean, of_library
 
@@ -78,12 +79,6 @@ def budget(endpoint: Endpoint, per_second: float) -> Budget:
         return found
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine itself."""
-    bare = host.strip("[]").lower()
-    return bare in ("localhost", "::1", "0.0.0.0", "::") or bare.startswith("127.")
-
-
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     """The context for an https endpoint: the system's authorities, or `ca_file`, or no check at all.
 
@@ -94,7 +89,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"The CA file {endpoint.ca_file!r} can't be used: {error}.",
-            setting="BACALHAU_API_TLS_CACERT",
+            setting="api_tls_cafile",
             hint="Name a PEM file that holds the authority's certificate.",
         ) from error
     if not endpoint.verify:
@@ -197,7 +192,8 @@ class Transport:
                     unsure=True,
                     hint="Check that the endpoint is a Bacalhau API and not a web page or a proxy.",
                 ) from error
-        raise answer_problem(self.endpoint.label, method, url, status, content)
+        sent_with = self.endpoint.credential if "authorization" in answer.request.headers else Credential()
+        raise answer_problem(self.endpoint.label, method, url, status, content, sent_with)
 
     def _read(self, answer: httpx.Response, method: str) -> bytes:
         pieces, size = [], 0
@@ -305,22 +301,17 @@ def _timeouts(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(seconds, 10.0))
 
 
-def answer_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+def answer_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential | None = None) -> ApiError:
     """The error that an answer of another status than 200 means, in the server's own words where it gave some."""
     body = _envelope(content)
     if body is None:
-        return _bare_problem(label, method, url, status, content)
+        return _bare_problem(label, method, url, status, content, credential or Credential())
     reason = body.details.get("reason") if isinstance(body.details.get("reason"), str) else ""
     message = clean(body.message) or f"status {status}"
     hint = clean(body.hint)
     facts: dict[str, Any] = {"method": method, "url": url, "status": status, "code": clean(body.code)}
     if status in (401, 403):
-        said = clean(reason or "") or message
-        return UnauthorizedError(
-            f"{label} refuses the request: {said}.",
-            hint="Set BACALHAU_API_KEY, or BACALHAU_API_USERNAME and BACALHAU_API_PASSWORD, for this endpoint." if status == 401 else hint,
-            **facts,
-        )
+        return _refused(label, clean(reason or "") or message, credential or Credential(), hint, facts)
     if status == 404:
         return NotFoundError(f"{label}: {message}.", hint=hint, **facts)
     if reason:
@@ -328,11 +319,21 @@ def answer_problem(label: str, method: str, url: str, status: int, content: byte
     return RejectedError(f"{label} refuses the request: {message.rstrip('.')}.", hint=hint, **facts)
 
 
-def _bare_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+def _refused(label: str, said: str, credential: Credential, hint: str, facts: dict[str, Any]) -> UnauthorizedError:
+    """A refusal of who asks, with the setting that the credential came from."""
+    advice = "Write %bacalhau login, or set BACALHAU_API_KEY (or BACALHAU_API_USERNAME and _PASSWORD), for this endpoint."
+    if facts["status"] == 403 and credential:
+        advice = hint
+    return UnauthorizedError(
+        f"{label} refuses the request: {said.rstrip('.')}. {credential.sentence}", hint=advice, credential_origin=credential.origin, **facts
+    )
+
+
+def _bare_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential) -> ApiError:
     said = clean(content[:200].decode("utf-8", "replace")).strip()
     facts: dict[str, Any] = {"method": method, "url": url, "status": status}
     if status in (401, 403):
-        return UnauthorizedError(f"{label} refuses the request (status {status}).", hint="Check the credential for this endpoint.", **facts)
+        return _refused(label, f"status {status}", credential, "", facts)
     if status == 404:
         return NotFoundError(f"{label} does not know {url}.", hint="Check that the endpoint is a Bacalhau API.", **facts)
     if status == 413:
