@@ -98,6 +98,8 @@ def jobs(session: Session, words: list[str]) -> Table:
         for row in rows
     )
     note = (session.ledger.problem,) if session.ledger.problem else ()
+    known = {row.job_id for row in rows}
+    table += tuple(_server_row(job, endpoint.label) for endpoint, job in _jobs.labelled(session) if job.id not in known)
     return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
 
 

@@ -94,6 +94,9 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
+    if means.ledger.problem and means.ledger.problem not in means.said:
+        means.said.add(means.ledger.problem)
+        emit(Noticed(means.ledger.problem))
     return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
 
 

@@ -150,8 +150,11 @@ class PayloadTooLargeError(PackingError):
 class ApiError(BacalhauMagicError):
     """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word.
 
-    `unsure`: the request may have had its effect, although no usable answer came.
+    `unsure`: the request may have had its effect, although no usable answer came. `retry_after`: seconds that the
+    server asked to wait before the next try, 0 where it said nothing.
     """
+
+    retry_after: float = 0.0
 
     def __init__(
         self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "", unsure: bool = False

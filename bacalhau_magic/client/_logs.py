@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from .. import _wire
 from ..errors import ApiError, UnexpectedAnswerError
 from ._problems import clean, of_library
-from ._transport import answer_problem, authorization, tls_context
+from ._transport import answer_problem, authorization, proxy_for, tls_context
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -121,8 +121,7 @@ def open_stream(
         if endpoint.socket:
             opening = unix_connect(endpoint.socket, url, **settings)
         else:
-            if endpoint.is_loopback:
-                settings["proxy"] = None
+            settings["proxy"] = proxy_for(endpoint.url)
             if scheme == "wss":
                 settings["ssl"] = tls_context(endpoint)
             opening = connect(url, **settings)
@@ -133,6 +132,6 @@ def open_stream(
         if refused.status_code not in (401, 403):
             raise of_library(error, endpoint.label, "GET", url) from error
         raise answer_problem(endpoint.label, "GET", url, refused.status_code, bytes(refused.body or b""), endpoint.credential) from error
-    except (WebSocketException, OSError, EOFError) as error:
+    except (WebSocketException, OSError, EOFError, ImportError, ValueError) as error:
         raise of_library(error, endpoint.label, "GET", url) from error
     return LogStream(connection, endpoint.label, url)

@@ -54,6 +54,10 @@ _MEANINGS: Mapping[str, Meaning] = {
     "builtins.TimeoutError": "lost",
     "ssl.SSLError": "unsent",
     "builtins.OSError": "lost",
+    "builtins.EOFError": "lost",
+    "builtins.ImportError": "unsent",
+    "builtins.ValueError": "unsent",
+    "builtins.RuntimeError": "lost",
 }
 
 

@@ -32,6 +32,8 @@ _PASSING = (429, 502, 503, 504)
 """Statuses that a later try may not meet."""
 _TRIES = 4
 _FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+"""Seconds that a call waits at most when the server asks for patience; beyond that the caller hears of it."""
 
 
 class Budget:
@@ -60,6 +62,12 @@ class Budget:
                 heapq.heapify(self._waiting)
                 self._changed.notify_all()
 
+    def rest(self, seconds: float) -> None:
+        """Let nobody through for so long: the server asked for it."""
+        with self._changed:
+            self._tokens = min(self._tokens, 1.0 - seconds * self.per_second)
+            self._at = time.monotonic()
+
     def _refill(self) -> bool:
         now = time.monotonic()
         self._tokens = min(max(1.0, self.per_second), self._tokens + (now - self._at) * self.per_second)
@@ -77,6 +85,19 @@ def budget(endpoint: Endpoint, per_second: float) -> Budget:
         found = _budgets.setdefault(endpoint.socket or endpoint.url.rstrip("/"), Budget(per_second))
         found.per_second = per_second
         return found
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL, by the same variables for requests and log streams."""
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    named = urllib.request.getproxies()
+    return named.get(parts.scheme) or named.get("all")
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
@@ -155,9 +176,10 @@ class Transport:
                 return self._once(method, path, query, body, headers, timeout, background)
             except ApiError as error:
                 passing = isinstance(error, UnreachableError) or error.status in _PASSING
-                if not (retry and passing and attempt < _TRIES):
+                if not (retry and passing and attempt < _TRIES) or error.retry_after > _LONGEST_PAUSE:
                     raise
-            time.sleep(pause)
+                asked_for = error.retry_after
+            time.sleep(max(pause, asked_for))
             pause *= 2
         raise AssertionError("unreachable")
 
@@ -180,6 +202,7 @@ class Transport:
             content = self._read(answer, method)
             status = answer.status_code
             url = str(answer.request.url)
+            patience = _retry_after(answer.headers.get("Retry-After", ""))
         if status == 200:
             try:
                 return json.loads(content)
@@ -193,7 +216,12 @@ class Transport:
                     hint="Check that the endpoint is a Bacalhau API and not a web page or a proxy.",
                 ) from error
         sent_with = self.endpoint.credential if "authorization" in answer.request.headers else Credential()
-        raise answer_problem(self.endpoint.label, method, url, status, content, sent_with)
+        problem = answer_problem(self.endpoint.label, method, url, status, content, sent_with)
+        if patience:
+            problem.retry_after = patience
+            problem.hint = f"The server asks to wait {patience:g} s before the next try."
+            self.budget.rest(min(patience, _LONGEST_PAUSE))
+        raise problem
 
     def _read(self, answer: httpx.Response, method: str) -> bytes:
         pieces, size = [], 0
@@ -234,7 +262,7 @@ class Transport:
             for _ in range(6):
                 self.budget.take(background=background)
                 request = http.build_request(method, url, params=query, content=body, headers=headers, timeout=_timeouts(timeout))
-                answer = http.send(request, stream=True)
+                answer = self._send(http, request)
                 try:
                     if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                         yield answer
@@ -256,8 +284,15 @@ class Transport:
                     http = self._client(anonymous=True)
                 url, query = str(there), None
             raise UnexpectedAnswerError(f"{self.endpoint.label} redirects in a circle.", method=method, url=url)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
             raise of_library(error, self.endpoint.label, method, url) from error
+
+    def _send(self, http: httpx.Client, request: httpx.Request) -> httpx.Response:
+        try:
+            return http.send(request, stream=True)
+        except (OSError, RuntimeError) as error:
+            # Not wrapped by httpx: a socket's path that is gone, a client closed by another thread.
+            raise of_library(error, self.endpoint.label, request.method, str(request.url)) from error
 
     def _client(self, anonymous: bool) -> httpx.Client:
         with self._lock:
@@ -284,15 +319,27 @@ class Transport:
         transport = self._handler
         if transport is None and self.endpoint.socket:
             transport = httpx.HTTPTransport(uds=self.endpoint.socket, limits=limits)
-        return httpx.Client(
-            base_url=url,
-            headers={**headers, **authorization(self.endpoint)},
-            transport=transport,
-            verify=verify,
-            limits=limits,
-            # A proxy of the environment has no business on this machine's own addresses.
-            trust_env=not self.endpoint.socket and not is_loopback(host),
-        )
+        try:
+            return httpx.Client(
+                base_url=url,
+                headers={**headers, **authorization(self.endpoint)},
+                transport=transport,
+                verify=verify,
+                limits=limits,
+                # A proxy of the environment has no business on this machine's own addresses.
+                trust_env=not self.endpoint.socket and not is_loopback(host),
+            )
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"The proxy that the environment names can't be used: {clean(str(error), 200)}.",
+                setting="HTTPS_PROXY" if url.startswith("https:") else "HTTP_PROXY",
+                hint="Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or name this host in NO_PROXY.",
+            ) from error
+
+
+def _retry_after(text: str) -> float:
+    """Seconds of a Retry-After header; 0 where there is none, or one by a clock that need not be ours."""
+    return float(text) if text.isdigit() and len(text) < 6 else 0.0
 
 
 def _timeouts(seconds: float) -> httpx.Timeout:
@@ -316,6 +363,8 @@ def answer_problem(label: str, method: str, url: str, status: int, content: byte
         return NotFoundError(f"{label}: {message}.", hint=hint, **facts)
     if reason:
         message = f"{message} ({clean(reason)})"
+    # A 5xx says that something broke, perhaps after the request had its effect.
+    facts["unsure"] = status >= 500
     return RejectedError(f"{label} refuses the request: {message.rstrip('.')}.", hint=hint, **facts)
 
 
