@@ -153,7 +153,9 @@ def test_nulls_are_empty(server: Server, client: Client) -> None:
     server.on("GET", f"/orchestrator/jobs/{JOB}", {"Job": {"ID": JOB, **nothing}})
     job = client.job(JOB)
     assert (job.id, job.labels, job.tasks, job.count, job.phase_word) == (JOB, {}, [], 1, "")
-    server.on("GET", f"/orchestrator/jobs/{JOB}/executions", {"Items": [{"ID": "e", "ComputeState": None, "RunOutput": None, "CreateTime": None}]})
+    server.on(
+        "GET", f"/orchestrator/jobs/{JOB}/executions", {"Items": [{"ID": "e", "ComputeState": None, "RunOutput": None, "CreateTime": None}]}
+    )
     assert client.executions(JOB)[0].id == "e"
 
 
@@ -181,8 +183,18 @@ def test_huge_answer_is_refused(monkeypatch: pytest.MonkeyPatch, server: Server,
 @pytest.mark.parametrize(
     ("status", "body", "kind", "said"),
     [
-        (401, {"Message": "Request Unauthorized", "Hint": "h", "Details": {"reason": "invalid API key"}}, UnauthorizedError, "invalid API key"),
-        (403, {"Message": "Request Forbidden", "Hint": "Check", "Details": {"reason": "user 'ro' does not have"}}, UnauthorizedError, "'ro'"),
+        (
+            401,
+            {"Message": "Request Unauthorized", "Hint": "h", "Details": {"reason": "invalid API key"}},
+            UnauthorizedError,
+            "invalid API key",
+        ),
+        (
+            403,
+            {"Message": "Request Forbidden", "Hint": "Check", "Details": {"reason": "user 'ro' does not have"}},
+            UnauthorizedError,
+            "'ro'",
+        ),
         (403, {"Error": "client too old", "MinVersion": "v1.4.0"}, UnauthorizedError, "client too old"),
         (404, {"Message": "job not found: x", "Code": "NotFound"}, NotFoundError, "job not found"),
         (404, b"<html>nginx</html>", NotFoundError, "does not know"),
@@ -273,7 +285,10 @@ def test_retry_after_is_said_for_a_submission(server: Server, client: Client) ->
 
 def test_unusable_ca_file_is_a_setting(tmp_path: Path) -> None:
     """A CA file that can't be read is said with its setting, before anything is sent."""
-    with Client(Endpoint("https://127.0.0.1:9", ca_file=str(tmp_path / "none.pem"))) as client, pytest.raises(ConfigError, match=r"none\.pem"):
+    with (
+        Client(Endpoint("https://127.0.0.1:9", ca_file=str(tmp_path / "none.pem"))) as client,
+        pytest.raises(ConfigError, match=r"none\.pem"),
+    ):
         client.version()
 
 
@@ -365,7 +380,9 @@ def test_the_network_can_be_stood_in_for() -> None:
         seen.append(request)
         return httpx.Response(200, json={"GitVersion": "v1.9.3"})
 
-    with Client(Endpoint("http://host:1234/base", credential=Credential(username="u", password="p")), handler=httpx.MockTransport(handler)) as client:
+    with Client(
+        Endpoint("http://host:1234/base", credential=Credential(username="u", password="p")), handler=httpx.MockTransport(handler)
+    ) as client:
         assert client.version().git_version == "v1.9.3"
     assert str(seen[0].url) == "http://host:1234/base/api/v1/agent/version"
     assert seen[0].headers["authorization"] == "Basic dTpw"
