@@ -313,7 +313,6 @@ class Transport:
             # Never over the socket, and with the system's authorities: this place is not the endpoint.
             return httpx.Client(headers=headers, transport=self._handler, limits=limits)
         url = self.endpoint.url.rstrip("/")
-        host = httpx.URL(url).host
         # A plain URL needs no authorities, and reading them takes 20 ms.
         verify: ssl.SSLContext | bool = tls_context(self.endpoint) if url.startswith("https:") else False
         transport = self._handler
@@ -327,7 +326,7 @@ class Transport:
                 verify=verify,
                 limits=limits,
                 # A proxy of the environment has no business on this machine's own addresses.
-                trust_env=not self.endpoint.socket and not is_loopback(host),
+                trust_env=not self.endpoint.socket and not self.endpoint.is_loopback,
             )
         except (ImportError, ValueError) as error:
             raise ConfigError(

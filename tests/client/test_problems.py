@@ -88,7 +88,7 @@ def test_unsure_says_whether_it_may_have_arrived(error: Exception, kind: type[Ap
 def test_certificate_problem_names_the_setting() -> None:
     """An untrusted certificate says which setting names its authority."""
     found = of_library(ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED"), "https://host", "GET", "")
-    assert "BACALHAU_API_TLS_CACERT" in found.hint
+    assert "BACALHAU_API_TLS_CAFILE" in found.hint
 
 
 def test_refused_handshake_is_unauthorized() -> None:
