@@ -196,9 +196,7 @@ def _others(nodes: Sequence[NodeState], tried: set[str]) -> bool:
 # What the server says of the job as a whole
 
 
-def _of_job(
-    message: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool
-) -> list[Cause]:
+def _of_job(message: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool) -> list[Cause]:
     if "not enough nodes to run job" in message or "not matching nodes" in message:
         return _unplaced(message, job, nodes)
     if message.startswith("Job timed out"):
