@@ -178,6 +178,8 @@ def show(session: Session, words: list[str]) -> Report:
     done = [execution.run_output for execution in executions if execution.run_output and execution.compute.name == "COMPLETED"]
     if done:
         facts["exit code"] = str(done[-1].exit_code)
+        if job.phase_word == COMPLETED and done[-1].exit_code:
+            facts["state"] = "failed"
     notes = [
         text for cause in _jobs.why(session, job, executions, history, ref) for text in (cause.sentence, *cause.lines, cause.advice) if text
     ]
@@ -322,7 +324,7 @@ def _assignment(word: str) -> tuple[str, str]:
     return name, value
 
 
-def help_(session: Session, words: list[str]) -> Text:
+def help_(session: Session | None, words: list[str]) -> Text:
     """The verbs and the cell's options; `help TOPIC` one group or option."""
     del session
     if words and words[0] in _VERBS:

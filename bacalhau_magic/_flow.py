@@ -29,7 +29,7 @@ from ._stages import (
 )
 from ._submit import submit
 from ._watch import StopRequest, watch
-from ._wire import Job
+from ._wire import COMPLETED, FAILED, Job
 from .client import clean, fetch_files
 from .errors import BacalhauMagicError, JobStoppedError
 from .packing import pack, repacked
@@ -131,7 +131,8 @@ def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Em
     result = collect(ref, ended, language=request.language, options=options)
     if request.files is not None:
         result = _with_files(result, request, request.files, means)
-    means.ledger.finished(ref.job_id, ended.record.state)
+    state = ended.record.state
+    means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
     emit(_finished(result))
     return result
 

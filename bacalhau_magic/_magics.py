@@ -192,6 +192,22 @@ class Bacalhau:
         self.shell.display_pub.publish(data=data, metadata=metadata)
 
 
+def _cell_help() -> str:
+    from ._argspec import help_text
+
+    return f"Run this cell elsewhere.\n\n{help_text()}\nEverything else: %bacalhau help"
+
+
+def _line_help() -> str:
+    from ._commands import help_
+
+    return str(help_(None, []))
+
+
+for _function, _text in ((Bacalhau.cell, _cell_help), (Bacalhau.cell_awaited, _cell_help), (Bacalhau.line, _line_help)):
+    _function.getdoc = _text  # type: ignore[union-attr]  # what IPython's `?` asks first; made when it is asked for
+
+
 def _is_quiet(shell: Any) -> bool:
     """Whether a shell without a kernel is a script's: then nobody watches."""
     return not getattr(shell, "interact", None)

@@ -8,18 +8,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 _NEEDS = {
-    "bubblewrap": ("bubblewrap is not installed", lambda: shutil.which("bwrap")),
-    "browser": ("Chromium is not installed", lambda: shutil.which("chromium") or shutil.which("chromium-browser")),
+    "bubblewrap": ("bubblewrap is not installed, or does not hold here", lambda: _bubblewrap()),
+    "browser": ("Chromium is not installed", lambda: any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
     "container": ("needs: container, and no container engine runs here", lambda: _engine()),
     "cluster": ("no real Bacalhau: BACALHAU_API_URL is not set and no bacalhau is on PATH", lambda: _cluster()),
 }
 
 
+@cache
+def _bubblewrap() -> bool:
+    bwrap = shutil.which("bwrap")
+    trial = "--ro-bind / / --dev /dev --proc /proc --unshare-all true"
+    return bwrap is not None and subprocess.run([bwrap, *trial.split()], capture_output=True, check=False).returncode == 0
+
+
+@cache
 def _engine() -> str | None:
     for name in ("docker", "podman"):
         tool = shutil.which(name)

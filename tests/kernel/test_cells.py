@@ -337,3 +337,12 @@ def test_unload(live: Kernel) -> None:
     assert live.run("%%bacalhau\n1").error is not None
     live.run("%load_ext bacalhau_magic")
     assert live.run("%%bacalhau -q --progress none\n1").value == "1"
+
+
+def test_a_failed_cell_is_no_completed_job(batch: Kernel) -> None:
+    """A job whose cell raised is "failed" in the table and in its description, whatever its server calls it."""
+    assert batch.run("%%bacalhau --name breaks --no-raise-error\n1 / 0").error is None
+    batch.run("jobs = %bacalhau jobs")
+    assert batch.run("[row['state'] for row in jobs if row['name'].startswith('breaks')]").value == "['failed']"
+    batch.run("shown = %bacalhau show last")
+    assert batch.run("shown.facts['state'], shown.facts['exit code']").value == "('failed', '1')"
