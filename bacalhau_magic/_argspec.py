@@ -76,6 +76,9 @@ def parse(line: str, namespace: Mapping[str, object] | None = None) -> JobOption
                 raise OptionError(f"{word} needs a value: {found.option.metavar}.", option=plain_name(found.name), hint=hint)
             given = words[position]
             position += 1
+            if given.endswith(",") and position < len(words) and found.option.metavar in ("NAMES", "ITEM"):
+                hint = f"Write {word} {given}{words[position]}."
+                raise OptionError(f"{word} {given}: names stand without spaces.", option=plain_name(found.name), hint=hint)
         _put(values, found, _filled(found, given, namespace or {}))
     return validated(values)
 
@@ -113,7 +116,7 @@ def _meaning(word: str) -> tuple[_Spelling, str | None]:
         return known[head], rest if sep else None
     if not word.startswith("-") or word == "-":
         hint = "Options begin with --; the program's own arguments come after --."
-        near = _nearest(f"--{word}", cutoff=0.8)
+        near = _nearest(f"--{word}", cutoff=0.8) if len(word) > 2 else ""
         raise OptionError(f"{word!r} is not an option.", hint=f"Did you mean {near}?" if near else hint)
     short = known.get(word[:2])
     if short and not word.startswith("--") and short.switch is None and not _nearest("-" + word, cutoff=0.8):
@@ -232,6 +235,8 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
         useless("fallback", "the cell runs locally anyway", quiet=True)
     if "logs" in options.asked and options.logs and options.progress == "none" and "progress" in options.asked:
         useless("logs", "--progress none shows no log", "Leave one of the two out.")
+    if options.bg and not options.raise_error:
+        useless("raise_error", "a job in the background raises where it is waited for", "Look at job.error instead.", quiet=True)
     _refuse_same_names(options)
     if left_out:
         values = {name: getattr(options, name) for name in JobOptions.model_fields} | left_out

@@ -48,7 +48,9 @@ class AutoAwait:
 
     def __call__(self, lines: list[str]) -> list[str]:
         """The transformer: one line that calls our cell magic becomes an awaited call."""
-        if len(lines) == 1 and lines[0].startswith(self._prefix) and self._depth == 0 and self._can_await():
+        # An empty body is IPython's to refuse: it does so under the name that it is called by.
+        is_ours = len(lines) == 1 and lines[0].startswith(self._prefix) and not lines[0].rstrip().endswith(", '')")
+        if is_ours and self._depth == 0 and self._can_await():
             return [f"await get_ipython().run_cell_magic({self._hidden!r}, {lines[0][len(self._prefix) :]}"]
         return lines
 

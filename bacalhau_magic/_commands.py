@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from . import _argspec, _connections, _jobs, _marks, packing
+from . import _argspec, _jobs, _marks, packing
 from ._job import RemoteJob
-from ._stages import JobRef, PackedJob, seconds
+from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
 from ._wire import COMPLETED, TERMINAL, Capacity, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[["Session", list[str]], Any]
 
-_LATER = ("doctor",)
+_LATER = ("doctor", "login", "use")
 
 
 def run(session: Session, line: str) -> Any:
@@ -35,6 +32,8 @@ def run(session: Session, line: str) -> Any:
         raise OptionError(f"The line can't be read: {problem}.") from None
     if not words:
         return status(session, [])
+    if words[0] in ("-h", "--help"):
+        words[0] = "help"
     verb = _VERBS.get(words[0])
     if verb is not None:
         return verb(session, words[1:])
@@ -55,7 +54,6 @@ def status(session: Session, words: list[str]) -> Report:
     facts["runtime"], target = _runtime(session)
     if settings.endpoint:
         facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
-        facts["credential"] = f"from {settings.endpoint.credential.origin}" if settings.endpoint.credential else "none"
     else:
         facts["endpoint"] = "none configured"
     if target is not None:
@@ -98,8 +96,6 @@ def jobs(session: Session, words: list[str]) -> Table:
         for row in rows
     )
     note = (session.ledger.problem,) if session.ledger.problem else ()
-    known = {row.job_id for row in rows}
-    table += tuple(_server_row(job, endpoint.label) for endpoint, job in _jobs.labelled(session) if job.id not in known)
     return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
 
 
@@ -118,7 +114,7 @@ def _server_jobs(session: Session) -> Table:
 
 def _server_row(job: Job, place: str) -> tuple[Any, ...]:
     language = job.task.meta.get(_marks.META_LANGUAGE, "")
-    return (job.id or "")[:10], clean(job.name), clean(language), job.phase_word, _ago((job.create_time or 0) / 1e9), place
+    return (job.id or "")[:10], clean(job.name), clean(language), job.phase_word.lower(), _ago((job.create_time or 0) / 1e9), place
 
 
 def nodes(session: Session, words: list[str]) -> Table:
@@ -212,8 +208,16 @@ def _finish(session: Session, job: RemoteJob) -> Any:
     finally:
         view.close(job.snapshot, None, {})
     value = job.given(result)
-    job.bind()
+    left = job.bind()
+    if left:
+        return Text(_left(job, left))
     return None if job.request.options.outputs else value
+
+
+def _left(job: RemoteJob, names: Sequence[str]) -> str:
+    """What is said of the names that keep what was put there after the job was sent."""
+    what = f"{', '.join(names)} stays as it is" if len(names) == 1 else f"{', '.join(names)} stay as they are"
+    return f"{what}: something else was put there since. To bind anyway: %bacalhau attach {job.ref.short_id} -o {','.join(names)}"
 
 
 def stop(session: Session, words: list[str]) -> Text:
@@ -257,29 +261,17 @@ def attach(session: Session, words: list[str]) -> Any:
     finally:
         view.close(job.snapshot, None, {})
     value = job.given(result)
-    job.bind(force=names is not None)
+    left = job.bind(force=names is not None)
+    if left:
+        return Text(_left(job, left))
     return None if job.request.options.outputs else value
 
 
 def spec(session: Session, words: list[str]) -> Text:
     """The spec of a job as its server has it, as YAML, the archives shortened."""
     ref = _job(session, words, "spec")
-    job = session.client(ref.endpoint).job(ref.job_id, ref.namespace)
-    return Text(_yaml(packing.shown(job)))
-
-
-def spec_of(packed: PackedJob, file: str | None, folder: Path) -> Text:
-    """The spec of a job that is not sent: shown, or written whole to `file` (YAML, or JSON by its suffix)."""
-    if file is None:
-        return Text(_yaml(packing.shown(packed.job)))
-    place = folder / Path(file).expanduser()
-    whole = packed.job.wire()
-    text = json.dumps(whole, indent=2) + "\n" if place.suffix == ".json" else _yaml(whole)
-    try:
-        place.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise OptionError(f"--save: {file} can't be written ({problem.strerror}).", option="save") from None
-    return Text(f"The job's spec is in {file}; nothing was sent. Send it with: bacalhau job run {file}")
+    job = session.client(ref.endpoint).job(ref.job_id, ref.namespace, inputs=True)
+    return Text(packing.yaml(packing.shown(job)))
 
 
 # Configuration and help
@@ -294,14 +286,30 @@ def config(session: Session, words: list[str]) -> Any:
     if unknown:
         raise OptionError(f"%bacalhau config knows no {min(unknown)}.", hint="It knows --show-origin and --save project|user.")
     if values:
-        session.configure(values)
-        if where:
-            session.save(values, where)
-        return Text("\n".join(f"{name} = {value}" + (f" (saved for the {where})" if where else "") for name, value in values.items()))
+        return _configured(session, values, where)
     rows = session.settings.show()
     if "--show-origin" in flags:
         return Table(("setting", "value", "origin"), tuple(rows), notes=session.settings.warnings)
     return Table(("setting", "value"), tuple((name, value) for name, value, _ in rows), notes=session.settings.warnings)
+
+
+def _configured(session: Session, values: dict[str, str], where: Literal["project", "user", ""]) -> Text:
+    secret = next((name for name in values if name.replace("-", "_").lower() in ("api_key", "api_password")), None)
+    if secret:
+        raise OptionError(
+            f"{secret} is not set on a line: it would stay in the notebook.",
+            option=secret,
+            hint=f"Set the environment variable BACALHAU_{secret.replace('-', '_').upper()} before the kernel starts.",
+        )
+    session.configure(values)
+    if where:
+        session.save(values, where)
+    now = {name: value for name, value, _ in session.settings.show()}
+    saved = f" (saved for the {where})" if where else ""
+    lines = [
+        f"{name} = {now[name.replace('-', '_').lower()]}" + (saved if value else " (no longer set here)") for name, value in values.items()
+    ]
+    return Text("\n".join(lines))
 
 
 def _saved(words: list[str]) -> tuple[list[str], Literal["project", "user", ""]]:
@@ -347,8 +355,6 @@ _VERBS: Mapping[str, Verb] = {
     "spec": spec,
     "attach": attach,
     "config": config,
-    "use": _connections.use,
-    "login": _connections.login,
     "help": help_,
 }
 
@@ -389,7 +395,3 @@ def _bytes(count: int | str) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} TB"
-
-
-def _yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)

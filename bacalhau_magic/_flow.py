@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
 from ._routing import NOT_ISOLATED, choose
 from ._stages import (
-    UNENCRYPTED,
     Availability,
     CellRequest,
     Ended,
@@ -68,16 +68,16 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     )
     route = replace(route, notices=tuple(notice for notice in route.notices if _is_news(notice, means.said)))
     effective = replace(request, options=route.options)
+    if lack := lacking(effective, route.target):
+        route = replace(route, notices=(*route.notices, lack))
     return effective, pack(effective, route, pull_timeout=settings.pull_timeout)
 
 
 def _is_news(notice: str, said: set[str]) -> bool:
-    """Whether a notice is to be shown: some are said once a session."""
-    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED) if notice.startswith(begin)), None)
-    if begin is None:
+    if not notice.startswith(NOT_ISOLATED):
         return True
-    is_new = begin not in said
-    said.add(begin)
+    is_new = NOT_ISOLATED not in said
+    said.add(NOT_ISOLATED)
     return is_new
 
 
@@ -94,10 +94,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
-    if means.ledger.problem and means.ledger.problem not in means.said:
-        means.said.add(means.ledger.problem)
-        emit(Noticed(means.ledger.problem))
-    return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
+    return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job)
 
 
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
@@ -106,10 +103,19 @@ def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit
     emit(Packed(len(packed.body)))
     ref = submit(means.client(route.target.endpoint), packed, means.ledger, notebook=request.notebook, cell=request.cell)
     emit(Submitted(ref, route))
-    return follow(ref, packed.nonce, request, means, emit, stop, packed.job)
+    return follow(ref, packed.nonce, request, means, emit, stop, route, packed.job)
 
 
-def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Emit, stop: StopRequest, job: Job | None = None) -> JobResult:
+def follow(
+    ref: JobRef,
+    nonce: str,
+    request: CellRequest,
+    means: Means,
+    emit: Emit,
+    stop: StopRequest,
+    route: Route,
+    job: Job | None = None,
+) -> JobResult:
     """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here."""
     options = request.options
     ended: Ended | None = None
@@ -128,9 +134,12 @@ def follow(ref: JobRef, nonce: str, request: CellRequest, means: Means, emit: Em
         if isinstance(event, Ended):
             ended = event
     assert ended is not None, "a watch ends with Ended"
-    result = collect(ref, ended, language=request.language, options=options)
+    result = collect(ref, ended, language=request.language, options=options, route=route)
     if request.files is not None:
         result = _with_files(result, request, request.files, means)
+    advise(result, request, route.target)
+    for notice in result.notices:
+        emit(Noticed(notice))
     state = ended.record.state
     means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
     emit(_finished(result))

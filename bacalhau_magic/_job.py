@@ -113,6 +113,11 @@ class RemoteJob:
         return self.ref.job_id
 
     @property
+    def is_sent(self) -> bool:
+        """Whether the node has it, as far as is known now."""
+        return self._ref is not None
+
+    @property
     def ref(self) -> JobRef:
         """Where the job is and by which id; waits until it was sent."""
         self._sent.wait()
@@ -227,7 +232,7 @@ class RemoteJob:
         that were left alone.
         """
         result = self._outcome()
-        if result.error is not None and not partial:
+        if result.error is not None and not (partial or result.is_whole):
             raise result.error
         return self._bind(result, force=force)
 
@@ -244,11 +249,14 @@ class RemoteJob:
         names = [*options.outputs, *(name for name in (options.stdout, options.stderr) if name)]
         _namespace.mark(self._namespace, names, self, self._pending_sentence)
 
-    def _pending_sentence(self) -> str:
-        where = f"job {self._ref.short_id}" if self._ref else "its job"
-        if self.done() and (self._problem() or self._outcome().error):
-            return f"{where} failed"
-        return f"{where} is done, and not bound yet" if self.done() else f"{where} is {self.state}"
+    def _pending_sentence(self) -> tuple[str, str]:
+        """The state of this job, and how to come to its names, for who uses a name that is not bound."""
+        where, word = (f"job {self._ref.short_id}", self._ref.short_id) if self._ref else ("its job", "last")
+        if not self.done():
+            return f"{where} is {self.state}", f"Wait for it: %bacalhau wait {word}."
+        if self._problem() or self._outcome().error:
+            return f"{where} {'was stopped' if self.state == 'stopped' else 'failed'}", f"What happened: %bacalhau show {word}."
+        return f"{where} is done, and its names are not bound yet", f"Bind them: %bacalhau wait {word}."
 
     # Acting
 

@@ -30,12 +30,9 @@ if TYPE_CHECKING:
 def find(session: Session, word: str) -> JobRef:
     """The job that a word means: an id, a unique beginning of one, or `last`. Raises OptionError, NotFoundError."""
     if word == "last":
-        if session.last is not None:
+        if session.last is not None and session.last.is_sent:
             return session.last.ref
         row = session.ledger.last(session.surroundings.notebook())
-        if row is None and (there := labelled(session)):
-            endpoint, job = there[0]
-            return JobRef(job.id or "", endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
         if row is None:
             raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs.")
         return _ref_of(session, row)
@@ -58,18 +55,6 @@ def _asked(session: Session, word: str) -> JobRef:
     raise OptionError(f"No job {word!r} is known here.", option="JOB", hint="List them: %bacalhau jobs.")
 
 
-def labelled(session: Session) -> list[tuple[Endpoint, Job]]:
-    """This notebook's jobs by their labels on the servers, newest first: what stands in for a ledger that can't be used."""
-    if not session.ledger.problem:
-        return []
-    found: list[tuple[Endpoint, Job]] = []
-    for endpoint in session.endpoints():
-        with suppress(ApiError):
-            mark = f"{_marks.NOTEBOOK_LABEL}={_marks.notebook_mark(session.surroundings.notebook())}"
-            found += [(endpoint, job) for job in session.client(endpoint).jobs(labels=mark)]
-    return sorted(found, key=lambda item: -(item[1].create_time or 0))
-
-
 def _ref_of(session: Session, row: Row) -> JobRef:
     return row.ref(endpoint_of(session, row))
 
@@ -78,7 +63,8 @@ def endpoint_of(session: Session, row: Row) -> Endpoint:
     """The endpoint of a ledger's row: the embedded node's door, or the configured one's credential where it is that one."""
     if row.socket:
         return _daemon.door()
-    return session.endpoint_at(row.url)
+    configured = session.settings.endpoint
+    return configured if configured and configured.url == row.url else Endpoint(row.url, origin="ledger")
 
 
 def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:
@@ -94,8 +80,9 @@ def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | N
     means = session.means
 
     def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
-        emit(Submitted(ref, Route(target, "it was sent before", options=request.options)))
-        return _flow.follow(ref, nonce, request, means, emit, stop)
+        route = Route(target, "it was sent before", options=request.options)
+        emit(Submitted(ref, route))
+        return _flow.follow(ref, nonce, request, means, emit, stop, route)
 
     remote = session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=False)
     session.jobs[ref.job_id] = remote
@@ -121,7 +108,7 @@ def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> 
 def resubmit(session: Session, ref: JobRef) -> RemoteJob:
     """Send the spec of a job again, as a new job of its own name and request."""
     client = session.client(ref.endpoint)
-    old = client.job(ref.job_id, ref.namespace)
+    old = client.job(ref.job_id, ref.namespace, inputs=True)
     request = _request_of(session, old, None)
     target = session.local_target() if ref.endpoint.is_local else session.remote_target(ref.endpoint)
     route = Route(target, "the job it repeats ran there", options=request.options)

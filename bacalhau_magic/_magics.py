@@ -82,7 +82,7 @@ class Bacalhau:
             try:
                 result = job.wait(view, stop_on_interrupt=True)
             except BaseException:
-                view.close(job.snapshot, None, {})
+                self._end(job, view)
                 raise
             return self._show(job, view, result)
         except _option_error() as problem:
@@ -99,7 +99,7 @@ class Bacalhau:
             try:
                 result = await job.wait_async(view, stop_on_interrupt=True)
             except BaseException:
-                view.close(job.snapshot, None, {})
+                self._end(job, view)
                 raise
             return self._show(job, view, result)
         except _option_error() as problem:
@@ -130,16 +130,11 @@ class Bacalhau:
         """What `--dry-run`, `--save` and `--bg` give at once; None when the cell is to be waited for."""
         options = request.options
         if options.dry_run or options.save:
-            from ._commands import spec_of
-
-            return spec_of(self.session.prepared(request), options.save, self.session.folder)
+            return self.session.spec(request)
         if not options.bg:
             return None
-        job = self.session.start(request, mark=True)
-        self.session.adopt(job)
-        if options.job:
-            self.shell.user_ns[options.job] = job
-        self.shell.user_ns["_bacalhau"] = job
+        job = self.session.submitted(request)
+        self._keep(job)
         if not options.quiet:
             from .progress import bundle
 
@@ -148,10 +143,19 @@ class Bacalhau:
 
     def _begin(self, request: CellRequest) -> tuple[RemoteJob, View]:
         job = self.session.start(request)
-        self.shell.user_ns["_bacalhau"] = job
-        if request.options.job:
-            self.shell.user_ns[request.options.job] = job
         return job, self.session.view(job)
+
+    def _keep(self, job: RemoteJob) -> None:
+        """Let `_bacalhau`, and `--job`'s variable, be a job that was sent."""
+        self.shell.user_ns["_bacalhau"] = job
+        if job.request.options.job:
+            self.shell.user_ns[job.request.options.job] = job
+
+    def _end(self, job: RemoteJob, view: View) -> None:
+        """Close the view of a wait that gave no result: the job was not sent, or the wait was interrupted."""
+        view.close(job.snapshot, None, {})
+        if job.is_sent:
+            self._keep(job)
 
     def _show(self, job: RemoteJob, view: View, result: JobResult) -> Any:
         """Show a finished job's outputs in their order, bind its names, and return the cell's value."""
@@ -160,6 +164,7 @@ class Bacalhau:
 
         options = job.request.options
         self.session.adopt(job)
+        self._keep(job)
         live = self.place() != "batch"
         facts = receipt(job.snapshot, keep=self.session.settings.receipt, live=live and self.kernel is not None)  # type: ignore[arg-type]
         shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result)), facts)
@@ -167,6 +172,8 @@ class Bacalhau:
         for output in outputs(result, options, receipt=facts, log_shown=view.shows_log):
             if output.kind == "value":
                 value = output.value
+                if result.error is not None and job.request.shows_value:
+                    self._publish(*self.shell.display_formatter.format(value))
             elif output.kind == "stream":
                 stream = sys.stdout if output.name == "stdout" else sys.stderr
                 stream.write(output.text)
@@ -174,11 +181,15 @@ class Bacalhau:
             elif output.kind == "display" or not (shown or self.kernel is None):
                 self._publish(dict(output.data), dict(output.metadata))
         if result.error is not None:
+            # What came back is not lost because something beside it failed, as fetching its files.
+            if result.is_whole:
+                job.bind(force=True, partial=True)
             if options.raise_error or isinstance(result.error, KeyboardInterrupt):
                 raise result.error
-            job.mark()
+            if not result.is_whole:
+                job.mark()
             self._say_error(result.error)
-            return None
+            return value if job.request.shows_value else None
         job.bind(force=True)
         return value if job.request.shows_value else None
 

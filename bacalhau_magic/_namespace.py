@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,23 @@ def _items(text: str, language: Language, namespace: Mapping[str, Any], folder: 
     if _IDENTIFIER.fullmatch(source):
         value = _global(source, namespace)
         return [_moved(name or source, value, target) if target else _variable(name or source, value, language)]
-    return _paths(name, source, target, folder)
+    try:
+        return _paths(name, source, target, folder)
+    except UnsendableInputError as problem:
+        problem.hint = problem.hint or _advice(text, name, source, namespace)
+        raise
+
+
+def _advice(text: str, name: str, source: str, namespace: Mapping[str, Any]) -> str:
+    """What may have been meant by an ITEM whose file is not there."""
+    parts = text.split(",")
+    if len(parts) > 1:
+        return f"Give each input its own -i: -i {' -i '.join(parts)}."
+    if name in namespace and source.startswith("/"):
+        return f"To put the variable {name} there: -i {name}={name}={source}."
+    if source.partition(".")[0].partition("[")[0] in namespace or source[:1].isdigit():
+        return "Only a variable's name or a path can be sent; give the value a name first."
+    return ""
 
 
 def _moved(name: str, value: Any, target: str) -> InputItem:
@@ -127,15 +145,32 @@ def _global(name: str, namespace: Mapping[str, Any]) -> Any:
 
 def _variable(name: str, value: Any, language: Language) -> InputItem:
     if isinstance(value, PendingValue):
-        raise UnsendableInputError(name, str(object.__getattribute__(value, "_said")))
+        state, advice = object.__getattribute__(value, "_said")()
+        raise UnsendableInputError(name, state, hint=advice)
     if language.is_python:
         try:
-            data = codec.dumps(value)
+            data = codec.dumps(value, name)
         except codec.Unsendable as problem:
             raise UnsendableInputError(name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames.") from None
-        return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=type(value).__name__)
+        libraries = tuple(dict.fromkeys(_libraries(value)))
+        kind = type(value).__name__
+        return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=kind, libraries=libraries)
     suffix, data, text = _foreign(name, value)
     return InputItem(name, "value", f"{name}{suffix}", len(data), data=data, type_name=type(value).__name__, text=text)
+
+
+_LOOKED_AT = 1000
+"""How many items of a container are looked at for what they need: a long one is of one kind, as a rule."""
+
+
+def _libraries(value: Any, depth: int = 0) -> Iterator[str]:
+    """The libraries of a value's types and of those in it, beyond the standard library."""
+    library = type(value).__module__.partition(".")[0]
+    if library not in sys.stdlib_module_names:
+        yield library
+    elif depth < 5 and isinstance(value, dict | list | tuple | set | frozenset):
+        for item in islice(value.values() if isinstance(value, dict) else value, _LOOKED_AT):
+            yield from _libraries(item, depth + 1)
 
 
 def _foreign(name: str, value: Any) -> tuple[str, bytes, str | None]:
@@ -226,15 +261,16 @@ class PendingValue:
 
     __slots__ = ("_said", "_token")
 
-    def __init__(self, token: object, said: Callable[[], str]) -> None:
+    def __init__(self, token: object, said: Callable[[], tuple[str, str]]) -> None:
         object.__setattr__(self, "_token", token)
-        object.__setattr__(self, "_said", _Said(said))
+        object.__setattr__(self, "_said", said)
 
     def __repr__(self) -> str:
-        return f"<{object.__getattribute__(self, '_said')}>"
+        return f"<{object.__getattribute__(self, '_said')()[0]}>"
 
     def _raise(self, *_: object, **__: object) -> Any:
-        raise ResultError(f"This value is not there: {object.__getattribute__(self, '_said')}.", hint="Wait for it: %bacalhau wait last.")
+        state, advice = object.__getattribute__(self, "_said")()
+        raise ResultError(f"This value is not there: {state}.", hint=advice)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_repr_") or name in ("_ipython_display_", "_ipython_canary_method_should_not_exist_"):
@@ -249,36 +285,25 @@ class PendingValue:
     __hash__ = None  # type: ignore[assignment]
 
 
-class _Said:
-    """A sentence that is made when it is read, so that it tells the state of that moment."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[[], str]) -> None:
-        self._make = make
-
-    def __str__(self) -> str:
-        return self._make()
-
-
-def mark(namespace: MutableMapping[str, Any], names: Iterable[str], token: object, said: Callable[[], str]) -> None:
-    """Let names hold markers of the job `token` until its results are bound."""
+def mark(namespace: MutableMapping[str, Any], names: Iterable[str], token: object, said: Callable[[], tuple[str, str]]) -> None:
+    """Let names hold markers of the job `token` until its results are bound; `said` tells the job's state and what to do."""
     marker = PendingValue(token, said)
     for name in names:
         namespace[name] = marker
 
 
 def bind(namespace: MutableMapping[str, Any], values: Mapping[str, Any], token: object | None = None) -> tuple[str, ...]:
-    """Bind all values at once; with a `token` only over that job's own markers.
+    """Bind all values at once; with a `token` only over that job's own markers, and where nothing is.
 
     Returns the names that were left alone because something else was put there since.
     """
     if token is None:
         namespace.update(values)
         return ()
-    free = {name: value for name, value in values.items() if _is_marker(namespace.get(name), token)}
+    free = {name: value for name, value in values.items() if name not in namespace or _is_marker(namespace[name], token)}
+    left = tuple(name for name, value in values.items() if name not in free and namespace[name] is not value)
     namespace.update(free)
-    return tuple(name for name in values if name not in free)
+    return left
 
 
 def _is_marker(value: object, token: object) -> bool:

@@ -58,7 +58,9 @@ def outputs(result: JobResult, options: JobOptions, *, receipt: Mapping[str, Any
     shown += _stdout(result, text=not (log_shown or parsed or options.stdout))
     if result.stderr and not (log_shown or options.stderr):
         shown.append(Output("stream", name="stderr", text=clean(result.stderr)))
-    if result.has_value and result.error is None:
+    if result.notices and not log_shown:
+        shown.append(Output("stream", name="stderr", text="".join(f"bacalhau: {clean(notice)}\n" for notice in result.notices)))
+    if result.has_value:
         shown.append(Output("value", value=result.value))
     elif result.mime:
         shown.append(Output("display", safe(result.mime)))

@@ -65,6 +65,8 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         unsendable=dict(bundle.unsendable),
         notices=tuple(f"{name} is cut at --max-result; the job's log has all of it." for name in bundle.truncated),
     )
+    if "larger than" in bundle.unsendable.get("", ""):
+        result = replace(result, notices=(*result.notices, f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"))
     if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
         result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
     error = _of_outcome(result, bundle, options)
@@ -75,7 +77,11 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         return replace(result, outcome=_outcome(error), error=error, outputs=kept)
     if read.error is not None:
         return replace(result, outcome="result", error=read.error, outputs=read.outputs)
-    return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs)
+    return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason.rstrip('.')}. Ask for more with --max-result."
 
 
 # How the job ended
@@ -163,7 +169,7 @@ def _without_bundle(
         result = replace(result, verified=False, notices=("The result was not verified: it comes from the job's log alone.",))
         read = _printed(result, language, options, truncated=False)
         if read.error is None:
-            return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs)
+            return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)
         error = read.error
     return replace(result, outcome="result", error=error)
 
@@ -252,7 +258,12 @@ def _python(bundle: Bundle, result: JobResult, options: JobOptions) -> _Read:
                 outputs[name] = value
         elif name in bundle.unsendable:
             problems.append(
-                ResultError(f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", "."), job_id=job_id, name=name)
+                ResultError(
+                    f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", "."),
+                    job_id=job_id,
+                    name=name,
+                    hint="Ask for more with --max-result." if "larger than" in bundle.unsendable[name] else "",
+                )
             )
         else:
             problems.append(

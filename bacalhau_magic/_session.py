@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -12,16 +13,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _settings, _targets, _trust
+from . import _argspec, _flow, _settings, _targets, packing
+from . import _sources as sources
 from ._cellnames import CellNames, read
 from ._flow import Means
 from ._job import RemoteJob
 from ._ledger import Ledger, default_path
 from ._namespace import capture
-from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, PackedJob, Target
+from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, Target
+from ._tables import Text
 from ._watch import StopRequest
 from .client import Client, check_directory
-from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError
+from .errors import ApiError, CellSyntaxError, NodeError, OptionError
 from .node import _daemon
 from .options import JobOptions
 from .progress import Place, View, choose_view
@@ -42,21 +45,6 @@ class Surroundings:
     filename: Callable[[], str] = lambda: "cell"
     place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
     namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
-    ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
-    """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
-
-
-def _asked_unseen(prompt: str) -> str:
-    import getpass
-    import warnings
-
-    with warnings.catch_warnings():
-        # Without a terminal getpass would read with echo, and only warn.
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(prompt)
-        except (getpass.GetPassWarning, NotImplementedError, OSError) as problem:
-            raise EOFError(str(problem)) from None
 
 
 def _notebook_key() -> str:
@@ -75,68 +63,36 @@ class Session:
         self.jobs: dict[str, RemoteJob] = {}
         self.started: list[RemoteJob] = []
         self.last: RemoteJob | None = None
-        self._clients: dict[Endpoint, Client] = {}
-        self._targets: dict[Endpoint | None, tuple[float, Target]] = {}
+        self._clients: dict[tuple[str, str], Client] = {}
+        self._targets: dict[str, tuple[float, Target]] = {}
         self._lock = threading.Lock()
         self._said: set[str] = set()
         self._settings: _settings.Settings | None = None
+        self._environment: dict[str, str] = {}
 
     # Settings and places
 
     @property
     def settings(self) -> _settings.Settings:
-        """The settings with their origins; read again after `configure`."""
-        if self._settings is None:
+        """The settings with their origins; read again after `configure`, and when a variable of ours has changed."""
+        environment = {name: value for name, value in os.environ.items() if name.startswith("BACALHAU_")}
+        if self._settings is None or environment != self._environment:
             self._settings = _settings.load(environment=os.environ, folder=self.folder, overrides=self.overrides)
+            self._environment = environment
+            self._targets.clear()
         return self._settings
 
     def configure(self, values: Mapping[str, str]) -> None:
-        """Set values for this session (`%bacalhau config key=value`); none is kept when one of them is wrong."""
-        overrides = _settings.with_values(self.overrides, values)
-        settings = _settings.load(environment=os.environ, folder=self.folder, overrides=overrides)
-        self.overrides, self._settings = overrides, settings
-        self._targets.clear()
+        """Set values for this session (`%bacalhau config key=value`), an empty one takes a value of the session back.
 
-    def settings_with(self, values: Mapping[str, str]) -> _settings.Settings:
-        """The settings as they would be with further values; nothing is changed."""
-        return _settings.load(environment=os.environ, folder=self.folder, overrides=_settings.with_values(self.overrides, values))
-
-    def forget_settings(self) -> None:
-        """Read the settings again at their next use: a file of the user's has changed."""
-        self._settings = None
-        self._targets.clear()
-
-    def settings_for(self, options: JobOptions) -> _settings.Settings:
-        """The settings for one cell: those of the session, or with the profile that its line names. Raises OptionError."""
-        if "profile" not in options.asked or options.profile is None:
-            return self.settings
-        try:
-            settings = self.settings_with({"profile": options.profile})
-        except ConfigError as problem:
-            if problem.setting != "profile":
-                raise
-            raise OptionError(f"--profile: {problem.message}", option="profile", hint=problem.hint) from None
-        if settings.policy.fixes_endpoint:
-            raise OptionError(
-                f"--profile: the endpoint is locked by the policy {settings.policy.origin}. {settings.policy.message}".rstrip(),
-                option="profile",
-            )
-        return settings
-
-    def trust_project(self, *, undo: bool = False) -> tuple[str, Path]:
-        """Trust the endpoint of this project's pyproject.toml, as long as the file names this one; returns both.
-
-        Raises ConfigError where no project names one.
+        None is kept when one of them is wrong.
         """
-        settings = self.settings
-        if not settings.project_url or settings.project_file is None:
-            raise ConfigError("No pyproject.toml of this project names an endpoint.", setting="api_url")
-        if undo:
-            _trust.untrust(settings.project_file)
-        else:
-            _trust.trust(settings.project_file, settings.project_url)
-        self.forget_settings()
-        return settings.project_url, settings.project_file
+        overrides = {name.replace("-", "_").lower(): value for name, value in {**self.overrides, **values}.items()}
+        sources.overrides(overrides)  # a name that is not known is refused also where it is taken back
+        kept = {name: value for name, value in overrides.items() if value}
+        self._settings = _settings.load(environment=os.environ, folder=self.folder, overrides=kept)
+        self.overrides = kept
+        self._targets.clear()
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -144,25 +100,21 @@ class Session:
 
     def client(self, endpoint: Endpoint) -> Client:
         """The process's one client of an endpoint."""
+        key = (endpoint.url, endpoint.socket)
         with self._lock:
-            if endpoint not in self._clients:
-                self._clients[endpoint] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
-            return self._clients[endpoint]
-
-    def endpoint_at(self, url: str) -> Endpoint:
-        """The endpoint of a job that was sent earlier: the configured one, or with what is kept for exactly that one."""
-        configured = self.settings.endpoint
-        return configured if configured and configured.url == url else _settings.endpoint_at(url, environment=os.environ)
+            if key not in self._clients:
+                self._clients[key] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
+            return self._clients[key]
 
     def local_target(self) -> Target:
         """The embedded node, started when it does not run yet. Raises NodeError."""
-        return self._target(None, _daemon.door)
+        return self._target("local", _daemon.door)
 
     def remote_target(self, endpoint: Endpoint) -> Target:
         """What a configured endpoint says of itself. Raises ApiError when it does not answer."""
-        return self._target(endpoint, lambda: endpoint)
+        return self._target(endpoint.url, lambda: endpoint)
 
-    def _target(self, key: Endpoint | None, find: Callable[[], Endpoint]) -> Target:
+    def _target(self, key: str, find: Callable[[], Endpoint]) -> Target:
         found = self._targets.get(key)
         if found and time.monotonic() - found[0] < _TARGET_KEPT and _still_there(found[1].endpoint):
             return found[1]
@@ -179,15 +131,15 @@ class Session:
 
     def availability(self, request: CellRequest) -> Availability:
         """Probe what a request might use, and no more."""
-        settings, runtime = self.settings_for(request.options), request.options.runtime
+        settings, runtime = self.settings, request.options.runtime
         endpoint = settings.endpoint
-        remote, remote_problem, remote_advice = None, "", ""
+        remote, remote_problem = None, ""
         wants_remote = runtime != "local" and settings.enabled and endpoint is not None
         if wants_remote and endpoint is not None:
             try:
                 remote = self.remote_target(endpoint)
             except ApiError as problem:
-                remote_problem, remote_advice = problem.message, problem.hint
+                remote_problem = problem.message
         wants_local = runtime == "local" or (runtime == "auto" and (not wants_remote or settings.prefer == "local"))
         local, local_problem = None, ""
         if wants_local or (remote is None and request.options.fallback):
@@ -201,8 +153,6 @@ class Session:
             remote=remote,
             remote_endpoint=endpoint,
             remote_problem=remote_problem,
-            remote_advice=remote_advice,
-            local_key=settings.local_key,
             untrusted_url=settings.untrusted_url,
             enabled=settings.enabled,
             prefer=settings.prefer,
@@ -211,10 +161,7 @@ class Session:
     @property
     def means(self) -> Means:
         """What a flow needs of this session."""
-        return self._means(self.settings)
-
-    def _means(self, settings: _settings.Settings) -> Means:
-        return Means(settings, self.availability, self.client, self.ledger, self._said)
+        return Means(self.settings, self.availability, self.client, self.ledger, self._said)
 
     # Cells
 
@@ -223,12 +170,14 @@ class Session:
 
         Raises OptionError, PackingError, UnsendableInputError, ConfigError.
         """
-        settings = self.settings_for(options)
+        settings = self.settings
         complete, limits = settings.apply(options)
         checked = _argspec.check(complete, settings.languages, strict=settings.strict)
         language, complete = checked.language, checked.options
+        if not isinstance(code, str):
+            raise OptionError(f"The cell must be a text, not {type(code).__name__}.", hint="For example run('21 * 2').")
         if not code.strip():
-            raise OptionError("The cell is empty.", hint="Write the code that is to run below the %%bacalhau line.")
+            raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
         around = self.surroundings
         captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
@@ -243,18 +192,28 @@ class Session:
             interpreter=sys.executable,
             filename=around.filename(),
             files=check_directory(self.folder / Path(complete.files).expanduser()) if complete.files else None,
+            folder=self.folder,
             shows_value=shows,
             notices=(*limits, *checked.notices, *captured.notices),
             origins=settings.origins,
         )
 
-    def prepared(self, request: CellRequest) -> PackedJob:
-        """The packed job of a request, as it would be sent (`--dry-run`, `--save`)."""
-        return _flow.prepare(request, self._means(self.settings_for(request.options)))[1]
+    def spec(self, request: CellRequest) -> Text:
+        """The spec of a job that is not sent: shown, or written whole to the file that `--save` names."""
+        job, file = _flow.prepare(request, self.means)[1].job, request.options.save
+        if file is None:
+            return Text(packing.yaml(packing.shown(job)))
+        place = self.folder / Path(file).expanduser()
+        whole = job.wire()
+        try:
+            place.write_text(json.dumps(whole, indent=2) + "\n" if place.suffix == ".json" else packing.yaml(whole), encoding="utf-8")
+        except OSError as problem:
+            raise OptionError(f"--save: {file} can't be written ({problem.strerror}).", option="save") from None
+        return Text(f"The job's spec is in {file}; nothing was sent. Send it with: bacalhau job run {file}")
 
     def start(self, request: CellRequest, *, mark: bool = False) -> RemoteJob:
         """Send a request on a thread of its own; with `mark` its names hold markers until they are bound."""
-        means = self._means(self.settings_for(request.options))
+        means = self.means
 
         def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
             return _flow.run(request, means, emit, stop)
@@ -269,11 +228,16 @@ class Session:
             job.mark()
         return job.start()
 
+    def submitted(self, request: CellRequest) -> RemoteJob:
+        """The job of a request, once it was sent; its names hold markers. Raises what keeps it from being sent."""
+        job = self.adopt(self.start(request))
+        job.mark()
+        return job
+
     def submit(self, code: str, options: JobOptions) -> RemoteJob:
         """Send a cell and return its job, once it was sent. Raises what keeps it from being sent."""
-        request = self.request(code, options)
-        job = self.start(request, mark=True)
-        return self.adopt(job)
+        _refuse(options, _NOT_SUBMITTED, "submit()")
+        return self.submitted(self.request(code, options))
 
     def adopt(self, job: RemoteJob) -> RemoteJob:
         """Remember a job by its id, so that a later attach gets the same object; raises what kept it from being sent."""
@@ -282,13 +246,18 @@ class Session:
 
     def run(self, code: str, options: JobOptions) -> Any:
         """Send a cell, wait for it, and return its value or the wanted names as a dict."""
-        job = self.start(self.request(code, options))
+        _refuse(options, _NOT_RUN, "run()")
+        request = self.request(code, options)
+        if options.dry_run or options.save:
+            return self.spec(request)
+        job = self.start(request)
         view = self.view(job)
         try:
             result = job.wait(view, stop_on_interrupt=True)
         finally:
             view.close(job.snapshot, None, {})
-        return job.given(result)
+        self.adopt(job)
+        return job.given(result) if result.error is None or request.options.raise_error else None
 
     def view(self, job: RemoteJob) -> View:
         """The view that draws a job here."""
@@ -324,6 +293,26 @@ def _shape(code: str, options: JobOptions) -> CellNames:
         if options.image is None:
             raise
         return CellNames()
+
+
+_NOT_RUN = {
+    "bg": "it waits",
+    "job": "it returns the value; submit() returns the job",
+    "stdout": "it binds nothing; the job of submit() has stdout",
+    "stderr": "it binds nothing; the job of submit() has stderr",
+}
+_NOT_SUBMITTED = {
+    "job": "it returns the job",
+    "dry_run": "it sends the cell; use run() for the spec",
+    "save": "it sends the cell; use run() for the spec",
+}
+
+
+def _refuse(options: JobOptions, unused: Mapping[str, str], called: str) -> None:
+    """Refuse the options that a call in Python leaves without effect."""
+    for name, reason in unused.items():
+        if name in options.asked and getattr(options, name) not in (None, False):
+            raise OptionError(f"{name} has no effect in {called}: {reason}.", option=name)
 
 
 def _still_there(endpoint: Endpoint) -> bool:

@@ -10,22 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from ._causes import Cause
 from ._languages import Language
 from ._wire import Execution, HistoryItem, Job, NodeState
 from .options import JobOptions
-
-UNVERIFIED = "THE CERTIFICATE IS NOT VERIFIED at"
-UNENCRYPTED = "The credential for"
-"""How the sentences of `Endpoint.risks` begin."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine itself."""
-    bare = host.strip("[]").lower()
-    return bare in ("localhost", "::1", "0.0.0.0", "::") or bare.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +28,6 @@ class Credential:
 
     def __bool__(self) -> bool:
         return bool(self.key or self.username)
-
-    @property
-    def sentence(self) -> str:
-        """What was sent and which setting it came from: "The key of environment BACALHAU_API_KEY was sent."."""
-        if not self:
-            return "No credential is set for it."
-        return f"{'The key' if self.key else 'The user and password'} of {self.origin or 'the configuration'} went with it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +45,6 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether this is the embedded node's own door."""
         return bool(self.socket)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the address is this machine itself."""
-        return is_loopback(urlsplit(self.url).hostname or "")
-
-    @property
-    def risks(self) -> tuple[str, ...]:
-        """What is said wherever the endpoint is used: what others in the network could do, in sentences."""
-        said = []
-        if self.url.startswith("https:") and not self.verify:
-            said.append(f"{UNVERIFIED} {self.url}: who is in between can read the key and change what comes back.")
-        if self.credential and self.url.startswith("http:") and not self.is_loopback:
-            said.append(f"{UNENCRYPTED} {self.url} travels unencrypted: the address is not https.")
-        return tuple(said)
 
     @property
     def label(self) -> str:
@@ -126,10 +93,6 @@ class Availability:
     remote_endpoint: Endpoint | None = None
     """The configured endpoint, whether it answers or not."""
     remote_problem: str = ""
-    remote_advice: str = ""
-    """What the problem's own error says to do."""
-    local_key: bool = False
-    """The configured address and key are the embedded node's own door for other tools."""
     untrusted_url: str = ""
     """The only endpoint is a project's that was not yet trusted: its URL."""
     enabled: bool = True
@@ -170,6 +133,8 @@ class InputItem:
     url: str = ""
     text: str | None = field(default=None, repr=False)
     """The value as a text, for Bash's $NAME: texts and numbers only."""
+    libraries: tuple[str, ...] = ()
+    """The libraries that a Python job needs to read the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +154,8 @@ class CellRequest:
     """What the traceback calls the cell."""
     files: Path | None = None
     """Where the files of outputs/ go, checked already: an absolute path."""
+    folder: Path | None = None
+    """The notebook's folder."""
     shows_value: bool = True
     """False: the cell ends with a semicolon, so its value isn't shown."""
     notices: tuple[str, ...] = ()
@@ -344,6 +311,8 @@ class JobResult:
     error: BaseException | None = None
     verified: bool = True
     """False: the result came without packets, from the log alone."""
+    is_whole: bool = False
+    """The value and all wanted names are there; beside an error: only what was to come with them failed."""
 
 
 def seconds(count: float) -> str:

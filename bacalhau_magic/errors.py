@@ -10,7 +10,7 @@ BacalhauMagicError                hint
 │   └── PayloadTooLargeError      size, limit, largest
 ├── ApiError                      method, url, status, code
 │   ├── UnreachableError
-│   ├── UnauthorizedError         credential_origin
+│   ├── UnauthorizedError
 │   ├── NotFoundError
 │   ├── RejectedError
 │   └── UnexpectedAnswerError
@@ -37,7 +37,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
 
 __all__ = [
     "ApiError",
@@ -150,11 +149,8 @@ class PayloadTooLargeError(PackingError):
 class ApiError(BacalhauMagicError):
     """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word.
 
-    `unsure`: the request may have had its effect, although no usable answer came. `retry_after`: seconds that the
-    server asked to wait before the next try, 0 where it said nothing.
+    `unsure`: the request may have had its effect, although no usable answer came.
     """
-
-    retry_after: float = 0.0
 
     def __init__(
         self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "", unsure: bool = False
@@ -172,11 +168,7 @@ class UnreachableError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """The endpoint wants a credential, or another one (401, 403); `credential_origin` is the setting of the one that was sent."""
-
-    def __init__(self, message: str, *, credential_origin: str = "", **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.credential_origin = credential_origin
+    """The endpoint wants a credential, or another one (401, 403)."""
 
 
 class NotFoundError(ApiError):
@@ -220,13 +212,18 @@ class RemoteCellError(JobError):
         return [*lines, f"  → {self.hint}"] if self.hint else lines
 
 
+_NOT_MIXED = (UnicodeError, BaseExceptionGroup, SyntaxError, StopIteration, StopAsyncIteration)
+"""Classes that take more than a text, or that mean something to who passes them on: a shell shows a syntax error in its
+own way, a coroutine may not raise StopIteration."""
+
+
 @cache
 def _remote_class(ename: str) -> type[RemoteCellError]:
     """The class to raise for a remote `ename`: ours, and the built-in one as well where that takes plain arguments."""
     builtin = getattr(builtins, ename, None)
     if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
         return RemoteCellError
-    if builtin is Exception or issubclass(builtin, (UnicodeError, BaseExceptionGroup)):
+    if builtin is Exception or issubclass(builtin, _NOT_MIXED):
         return RemoteCellError
     try:
         return type(f"RemoteCellError[{ename}]", (RemoteCellError, builtin), {"__module__": RemoteCellError.__module__})

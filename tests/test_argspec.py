@@ -52,7 +52,6 @@ LINES = {
     "dry_run": ("-n", True),
     "save": ("--save job.yaml", "job.yaml"),
     "name": ("--name 'my job'", "my job"),
-    "profile": ("--profile work", "work"),
     "args": ("-- --verbose a", ("--verbose", "a")),
 }
 
@@ -79,7 +78,6 @@ BAD = {
     "runtime": "--runtime cloud",
     "job": "--job 'a b'",
     "progress": "--progress loud",
-    "profile": "--profile ''",
 }
 
 

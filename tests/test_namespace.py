@@ -112,7 +112,7 @@ def test_marker_raises_on_use_and_names_the_job(tmp_path: Path) -> None:
     """A marker can be looked at; any use raises, and it can't be sent."""
     namespace: dict[str, Any] = {"x": 1}
     state = ["is running"]
-    mark(namespace, ["x"], "job", lambda: f"job j-1 {state[0]}")
+    mark(namespace, ["x"], "job", lambda: (f"job j-1 {state[0]}", "Wait."))
     marker = namespace["x"]
     assert repr(marker) == "<job j-1 is running>"
     state[0] = "failed"
@@ -128,9 +128,9 @@ def test_a_job_binds_only_over_its_own_marker() -> None:
     """What the user put there since stays, and is said; another job's marker stays too."""
     namespace: dict[str, Any] = {}
     mine, other = object(), object()
-    mark(namespace, ["a", "b", "c"], mine, lambda: "mine")
+    mark(namespace, ["a", "b", "c"], mine, lambda: ("mine", ""))
     namespace["b"] = "user's"
-    mark(namespace, ["c"], other, lambda: "other")
+    mark(namespace, ["c"], other, lambda: ("other", ""))
     assert bind(namespace, {"a": 1, "b": 2, "c": 3}, mine) == ("b", "c")
     assert namespace["a"] == 1
     assert namespace["b"] == "user's"
@@ -140,6 +140,6 @@ def test_a_job_binds_only_over_its_own_marker() -> None:
 def test_ipython_can_look_at_a_marker() -> None:
     """The marker has no rich repr to stumble over, so that a notebook shows its text."""
     namespace: dict[str, Any] = {}
-    mark(namespace, ["x"], object(), lambda: "waiting")
+    mark(namespace, ["x"], object(), lambda: ("waiting", ""))
     assert getattr(namespace["x"], "_repr_html_", None) is None
     assert _namespace.PendingValue in type(namespace["x"]).__mro__

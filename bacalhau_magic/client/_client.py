@@ -98,9 +98,10 @@ class Client:
             raise self._strange("PUT /orchestrator/jobs", "the job's id is missing")
         return answer
 
-    def job(self, job_id: str, namespace: str = "") -> _wire.Job:
-        """One job, by id, or by an unambiguous beginning of it."""
-        answer = self._get(self._path(job_id), namespace=namespace)
+    def job(self, job_id: str, namespace: str = "", *, inputs: bool = False) -> _wire.Job:
+        """One job, by id, or by an unambiguous beginning of it; with its inline inputs only when they are asked for."""
+        without = "false" if self.endpoint.is_local and not inputs else ""
+        answer = self._get(self._path(job_id), namespace=namespace, inputs=without)
         if not isinstance(answer, dict) or not isinstance(answer.get("Job"), dict):
             raise self._strange("GET job", "the job is missing")
         return self._parse(_wire.Job, answer["Job"])

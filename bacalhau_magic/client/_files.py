@@ -43,8 +43,15 @@ def check_directory(directory: str | Path) -> Path:
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise OptionError(f"--files {directory}: nothing can be written to {there}.", option="files", hint="Name another folder.")
+    try:
+        # Tried, because permissions alone don't tell: a read-only file system, /proc, a quota.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as problem:
+        reason = problem.strerror or "it can't be written to"
+        raise OptionError(
+            f"--files {directory}: nothing can be written to {there} ({reason}).", option="files", hint="Name another folder."
+        ) from None
     return path
 
 
@@ -55,9 +62,21 @@ def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owners: C
     replaced. Raises ResultError, OptionError, or the ApiError family.
     """
     folder = check_directory(directory)
-    # Beside the target: the same file system, so that files are moved into place and not copied.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=folder.parent) as staging:
+    try:
+        return _fetch(client, ref, folder, owners, max_bytes)
+    except OSError as error:
+        raise ResultError(
+            f"The job's files can't be written to {folder}: {error.strerror or error}.",
+            job_id=ref.job_id,
+            hint=f"Fetch them into another folder: %bacalhau get {ref.short_id} OTHER.",
+        ) from error
+
+
+def _fetch(client: Client, ref: JobRef, folder: Path, owners: Collection[str], max_bytes: int) -> Fetched:
+    # On the target's file system, so that files are moved into place and not copied.
+    beside = folder if folder.is_dir() else folder.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=beside) as staging:
         archive = Path(staging) / "archive"
         with archive.open("wb") as file:
             fetch_archive(client, ref, file, max_bytes=max_bytes)

@@ -54,10 +54,6 @@ _MEANINGS: Mapping[str, Meaning] = {
     "builtins.TimeoutError": "lost",
     "ssl.SSLError": "unsent",
     "builtins.OSError": "lost",
-    "builtins.EOFError": "lost",
-    "builtins.ImportError": "unsent",
-    "builtins.ValueError": "unsent",
-    "builtins.RuntimeError": "lost",
 }
 
 
@@ -100,7 +96,7 @@ def _advice(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen:
         if isinstance(seen, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(seen):
-            return "The endpoint's certificate is not trusted: name its authority's file with BACALHAU_API_TLS_CAFILE."
+            return "The endpoint's certificate is not trusted: name its authority's file with BACALHAU_API_TLS_CACERT."
         seen = seen.__cause__ or seen.__context__
     return ""
 

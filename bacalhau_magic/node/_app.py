@@ -370,6 +370,9 @@ class OneJob(_Handler):
     def get(self, text: str) -> None:
         row = self.job_row(text)
         include = self.get_query_argument("include", "").split(",")
+        # Our own client leaves long inline inputs out where it needs the state alone; a real server knows no such thing.
+        if self.get_query_argument("inputs", "") != "false":
+            row = self.service.orchestrator.whole(row)
         answer: dict[str, Any] = {"Job": self.service.job_answer(row)}
         if "history" in include:
             answer["History"] = _history(self, row, self.service.orchestrator.store.history(row.id, limit=10_000), 10_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .executors._seam import Executor, Executors
 __all__ = ["Orchestrator"]
 
 _IN_ROW = 32_768
-"""A longer data URL is kept as a file beside the database, so that a job's answer stays small."""
+"""A longer data URL is kept as a file beside the database, so that a row stays small."""
 
 
 class Orchestrator:
@@ -531,6 +533,13 @@ class Orchestrator:
             path = self._url_path(job_id, version, number)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             path.write_text(url, "utf-8", "replace")
+
+    def whole(self, job: JobRow) -> JobRow:
+        """The job with its long inline inputs put back into its spec."""
+        spec = copy.deepcopy(job.spec)
+        for number, path in self._urls(job).items():
+            spec["Tasks"][0]["InputSources"][number]["Source"]["Params"]["URL"] = path.read_text("utf-8")
+        return replace(job, spec=spec)
 
     def _urls(self, job: JobRow) -> dict[int, Path]:
         sources = job.task.get("InputSources") or ()

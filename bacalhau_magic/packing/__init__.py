@@ -1,5 +1,5 @@
 """A cell becomes a job: one archive with the cell, its wrapper and its inputs, and the wire Job around it."""
 
-from ._spec import pack, repacked, shown
+from ._spec import pack, repacked, shown, yaml
 
-__all__ = ["pack", "repacked", "shown"]
+__all__ = ["pack", "repacked", "shown", "yaml"]

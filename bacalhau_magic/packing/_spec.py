@@ -91,6 +91,13 @@ def shown(job: _wire.Job) -> dict[str, Any]:
     return spec
 
 
+def yaml(spec: Mapping[str, Any]) -> str:
+    """A spec as YAML, as people and the Bacalhau CLI read it."""
+    from yaml import safe_dump
+
+    return safe_dump(dict(spec), sort_keys=False, allow_unicode=True, width=120)
+
+
 def _engine(request: CellRequest) -> _wire.SpecConfig:
     folder = f"{_marks.INPUTS_PATH}/{_marks.PAYLOAD_FOLDER}"
     command = {
@@ -201,7 +208,7 @@ def _labels(request: CellRequest, request_id: str) -> dict[str, str]:
     if request.options.name:
         labels[_marks.NAME_LABEL] = _slug(request.options.name)
     if request.notebook:
-        labels[_marks.NOTEBOOK_LABEL] = _marks.notebook_mark(request.notebook)
+        labels[_marks.NOTEBOOK_LABEL] = hashlib.sha256(request.notebook.encode()).hexdigest()[:16]
     return labels
 
 

@@ -17,6 +17,8 @@ _PICTURES = (
     ("text/latex", "_repr_latex_"),
     ("text/markdown", "_repr_markdown_"),
 )
+_TEXT = 50000  # characters of a value's repr where the value itself can't travel
+_DRAWN = 4000000  # characters of its pictures
 
 
 class _InputError(Exception):
@@ -156,14 +158,17 @@ def _outputs(codec, request, space, header, parts, room):
 
 
 def _mime(value):
-    """The value's own display as JSON: its repr, and pictures where it draws itself."""
+    """The value's own display as JSON: its repr, and pictures where it draws itself, both within bounds."""
     import binascii
     import json
 
     try:
-        shown = {"text/plain": repr(value)}
+        text = repr(value)
     except Exception as problem:
-        shown = {"text/plain": "<%s whose repr raised %s>" % (type(value).__name__, type(problem).__name__)}
+        text = "<%s whose repr raised %s>" % (type(value).__name__, type(problem).__name__)
+    if len(text) > _TEXT:
+        text = "%s… (%d of %d characters)" % (text[:_TEXT], _TEXT, len(text))
+    shown, room = {"text/plain": text}, _DRAWN
     for kind, method in _PICTURES:
         draw = getattr(type(value), method, None)
         if draw is None:
@@ -176,8 +181,9 @@ def _mime(value):
             picture = picture[0]
         if isinstance(picture, bytes):
             picture = binascii.b2a_base64(picture, newline=False).decode("ascii")
-        if isinstance(picture, str):
+        if isinstance(picture, str) and len(picture) <= room:
             shown[kind] = picture
+            room -= len(picture)
     return json.dumps(shown).encode("ascii")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cluster import Cluster
 from kernels import Kernel, start
 
 
@@ -14,6 +16,28 @@ def batch() -> Iterator[Kernel]:
     kernel = start(live=False)
     yield kernel
     kernel.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the notebook of `shell`."""
+    return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def shell(place: Path) -> Iterator[Kernel]:
+    """A batch kernel in a folder of its own."""
+    kernel = start(live=False, folder=place)
+    yield kernel
+    kernel.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A scripted cluster."""
+    found = Cluster()
+    yield found
+    found.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import KernelManager
@@ -96,22 +97,15 @@ class Kernel:
     def run(self, code: str, timeout: float = 60) -> Ran:
         return self.collect(self.send(code), timeout)
 
-    def answer(self, code: str, *texts: str) -> tuple[Ran, list[dict[str, Any]]]:
-        """Run code that asks for input, and answer each question; what was asked comes back too."""
-        request, asked = self.send(code), []
-        for text in texts:
-            asked.append(self.client.get_stdin_msg(timeout=30)["content"])
-            self.client.input(text)
-        return self.collect(request), asked
-
     def stop(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
 
-def start(live: bool) -> Kernel:
+def start(live: bool, folder: Path | None = None) -> Kernel:
+    """A kernel in a folder (without one: the working folder), with the extension loaded."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
+    manager.start_kernel(**({"cwd": str(folder)} if folder else {}))
     kernel = Kernel(manager, live)
     loaded = kernel.run("%load_ext bacalhau_magic")
     assert loaded.error is None, loaded.text

@@ -1,0 +1,69 @@
+"""What a person is told about a cell beside its result: what a cluster would lack, and what may have been meant by an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from . import _cellnames
+from ._languages import BUILT_IN
+from ._stages import CellRequest, JobResult, Target
+from .errors import CellSyntaxError, JobFailedError, RemoteCellError
+
+_MISSING = (
+    re.compile(r"No such file or directory: '([^'\n]+)'"),  # Python
+    re.compile(r"ENOENT: no such file or directory, \w+ '([^'\n]+)'"),  # Node.js
+    re.compile(r"(?:^|: )'?([^:'\n]+)'?: No such file or directory$", re.MULTILINE),  # programs that Bash calls
+)
+
+
+def lacking(request: CellRequest, target: Target) -> str:
+    """What the cell needs and the language's own image does not have, as one sentence; "" where an image was chosen."""
+    built_in = BUILT_IN.get(request.language.name)
+    chosen = request.options.image is not None or built_in is None or request.language.image != built_in.image
+    if not request.language.is_python or chosen:
+        return ""
+    names = ", ".join(_packages(request))
+    if not names:
+        return ""
+    if target.is_local:
+        return f"A cluster would lack: {names}."
+    return f"The image {request.language.image} lacks: {names}. Choose one that has them with --image."
+
+
+def _packages(request: CellRequest) -> Iterator[str]:
+    """The modules that the cell imports, and the libraries of its inputs, beyond the standard library; each once."""
+    try:
+        imports = _cellnames.outside_standard_library(_cellnames.read(request.code).imports)
+    except CellSyntaxError:
+        imports = ()
+    sent = {PurePosixPath(item.path).stem for item in request.inputs if item.kind == "file"}
+    libraries = [library for item in request.inputs for library in item.libraries]
+    wanted = [*(item.module for item in imports if item.module not in sent), *libraries]
+    return iter(dict.fromkeys(wanted))
+
+
+def advise(result: JobResult, request: CellRequest, target: Target) -> None:
+    """Give the error of a cell that did not find a file the hint that helps, where there is one."""
+    error = result.error
+    if isinstance(error, RemoteCellError) and not error.hint:
+        error.hint = _about_file(error.evalue, request, target)
+    elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
+        error.hint = _about_file(error.stderr_tail, request, target)
+
+
+def _about_file(said: str, request: CellRequest, target: Target) -> str:
+    found = next((match for pattern in _MISSING if (match := pattern.search(said))), None)
+    if found is None:
+        return ""
+    path = found[1]
+    top = PurePosixPath(path).parts[:2]
+    if target.executor == "process" and top in (("/", "outputs"), ("/", "inputs")):
+        return f"The local node has no {path} here: write {path.lstrip('/')}, in the cell's working folder."
+    name = PurePosixPath(path).name
+    if any(item.path == name for item in request.inputs):
+        return f"It was sent: open inputs/{name}."
+    if request.folder is not None and not PurePosixPath(path).is_absolute() and (request.folder / path).exists():
+        return f"{path} lies beside the notebook, and the job has only what it is sent: -i ./{path}, then open inputs/{name}."
+    return ""

@@ -1,0 +1,139 @@
+"""Bad input in a real kernel: one clear error with a hint, and nothing was sent, kept or bound."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from kernels import Kernel
+
+from bacalhau_magic.options import JobOptions, option_of, spelling
+
+STATE = """(lambda say: (len(say('jobs --all')), len(say('jobs --mine')), str(say('show last')['job']) if len(say('jobs')) else '',
+  repr(globals().get('_bacalhau')), kept))(lambda line: get_ipython().run_line_magic('bacalhau', line))"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def something(shell: Kernel, place: Path) -> None:
+    """The kernel has sent a job before, and has things that can't be sent."""
+    shell.run("import threading, os\nlock, kept, huge = threading.Lock(), 'as it was', os.urandom(2_000_000)")
+    (place / "bad.env").write_text("BACALHAU_X=1")
+    (place / "plain").write_text("")
+    assert shell.run("%%bacalhau --name first\n1").error is None
+
+
+def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
+    before = shell.run(STATE).value
+    ran = shell.run(f"%%bacalhau {line}\n{body}")
+    assert ran.error is not None, ran.text
+    text = re.sub(r"\x1b\[[0-9;]*m", "", ran.text)
+    assert re.search(said, text), text
+    assert hint in text, text
+    assert "Traceback" not in text, text
+    assert len(text.strip().split("\n")) <= 4, text
+    assert shell.run(STATE).value == before
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "said", "hint"),
+    [
+        # an unknown option
+        ("--zzz 1", "1", "There is no option --zzz", "%bacalhau help lists the options"),
+        ("--tiemout 5m", "1", "There is no option --tiemout", "Did you mean --timeout?"),
+        ("train.py", "1", "'train.py' is not an option", "after --"),
+        ("-o kept, b", "1", "names stand without spaces", "Write -o kept,b."),
+        ("--name 'open", "1", "A quote on the line is not closed", 'Quotes come in pairs: --name "a b".'),
+        ("--cpu {nothing}", "1", "there is no variable 'nothing'", ""),
+        # a bad size or duration
+        ("--memory lots", "1", "--memory: expected a size with a unit, such as 512MB or 4GB, not 'lots'", ""),
+        ("--memory 4", "1", "--memory: expected a size with a unit", ""),
+        ("--timeout soon", "1", "--timeout: expected a time with a unit, such as 30s, 10m or 2h, not 'soon'", ""),
+        # a missing file
+        ("-i ./missing.csv", "1", "there is no file ./missing.csv", ""),
+        ("-i '*.parquet'", "1", r"no file matches \*\.parquet", ""),
+        ("-i nothing_here", "1", "there is no such variable", "write ./nothing_here"),
+        ("-i plain,huge.x", "1", "there is no file plain,huge.x", "-i plain -i huge.x"),
+        ("--env-file missing.env", "1", "there is no file missing.env", ""),
+        ("--env-file bad.env", "1", "begins with BACALHAU_", ""),
+        ("--files plain", "1", "this is a file and not a folder", "Name a folder"),
+        ("--files /proc/here", "1", "nothing can be written to /proc", "Name another folder"),
+        ("--save /nowhere/spec.yaml", "1", "can't be written", ""),
+        # an unsendable variable
+        ("-i lock", "1", "The input 'lock' can't be sent: lock is of type _thread.lock", "Send plain data"),
+        ("-i lock --lang bash", "1", "can't be written as JSON", "Other languages get JSON"),
+        # a language, a cell
+        ("--lang cobol", "1", "there is no language 'cobol'", "python, javascript, typescript, bash"),
+        ("--lang js", "1", "there is no language 'js'", "Did you mean javascript?"),
+        ("", "   ", "The cell is empty", "Write the code"),
+        ("", "x = = 1", "SyntaxError in the cell, line 1", "= = 1"),
+        ("", "def f():\nreturn 1", "IndentationError in the cell, line 2", ""),
+        ("", "%timeit 1", "the magic %timeit can't run in a job", "Run it in a cell of its own"),
+        ("", "x = !ls", "a line with ! can't run in a job", "subprocess"),
+        ("", "kept?", "help for the notebook", "Take the line out"),
+        # more than the machine has, or this executor keeps
+        ("--gpu 1", "1", "1 × GPU on one node is wanted", "BACALHAU_API_URL"),
+        ("--memory 900TB", "1", "this machine has", "Ask for at most"),
+        ("--cpu 9000", "1", "this machine has", "Ask for at most"),
+        ("--disk 900TB", "1", "this machine has", "Ask for at most"),
+        ("--image python:3.11", "1", "no container engine", "docker or podman"),
+        ("--network http --domain example.org", "1", "no gateway that filters by domain", "--network none or full"),
+        ("--constraints region=eu", "1", "its labels don't meet region = eu", "--runtime bacalhau"),
+        ("--runtime bacalhau", "1", "no endpoint is configured", "BACALHAU_API_URL"),
+        # options without an effect here
+        ("--as json", "1", "--as has no effect", "Use -o to name variables"),
+        ("--network http", "1", "http reaches only the domains given", "--domain"),
+        ("--domain example.org", "1", "--domain has no effect: the network is none", "--network http"),
+        ("--gpu-vendor amd", "1", "--gpu-vendor has no effect: no GPU is asked for", "--gpu 1"),
+        ("--fallback --runtime local", "1", "runs locally anyway", ""),
+        ("--bg --no-raise-error", "1", "raises where it is waited for", "job.error"),
+        ("-i auto --lang bash", "1", "-i auto reads Python cells only", "Name the variables"),
+        ("-o kept --stdout kept", "1", "--output binds the same name", "its own variable"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["", "--bg "])
+def test_here(shell: Kernel, way: str, line: str, body: str, said: str, hint: str) -> None:
+    """On the local node, waiting or in the background: one error, and the node, the ledger and the namespace are as before."""
+    refused(shell, way * ("--bg" not in line) + line, body, said, hint)
+
+
+@pytest.mark.parametrize("name", [name for name in JobOptions.model_fields if (option := option_of(name)) and option.later])
+def test_option_of_a_later_version(shell: Kernel, name: str) -> None:
+    """What is not there yet is refused by name, before anything is sent."""
+    refused(shell, f"{spelling(name)} x", "1", f"{spelling(name)} comes in a later version", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        ("-i huge", r"The job is too big to send: .* The biggest inputs: huge \(2 MB\)", "Send a smaller sample"),
+        ("--memory 900GB", "its biggest node has 64GB", "Ask for at most 64GB"),
+        ("--cpu 17", "its biggest node has 16", "Ask for at most 16"),
+        ("--gpu 3", "3 × GPU on one node is wanted, and its nodes have: .*A100", ""),
+        ("--gpu H100:1", "1 × H100 on one node is wanted", ""),
+        ("--gpu 1 --gpu-vendor intel", "1 × intel GPU on one node is wanted", ""),
+    ],
+)
+def test_on_a_cluster(shell: Kernel, cluster: Cluster, line: str, said: str, hint: str) -> None:
+    """What a cluster can't take is refused before the PUT, by what its nodes report."""
+    shell.run(f"%bacalhau config api_url={cluster.url}")
+    before = len(cluster.sent)
+    ran = shell.run(f"%%bacalhau {line}\n1")
+    shell.run("%bacalhau config api_url=")
+    assert ran.error is not None
+    assert re.search(said, ran.text), ran.text
+    assert hint in ran.text
+    assert len(cluster.sent) == before
+
+
+def test_an_endpoint_that_does_not_answer(shell: Kernel) -> None:
+    """A configured endpoint that does not answer is an error that names it; the cell never runs here in secret."""
+    shell.run("%bacalhau config api_url=http://127.0.0.1:9")
+    try:
+        refused_text = shell.run("%%bacalhau\nopen('/tmp/ran-here', 'w')").text
+        assert "http://127.0.0.1:9 can't be reached" in refused_text
+        assert "--fallback" in refused_text
+        assert "Traceback" not in refused_text
+    finally:
+        shell.run("%bacalhau config api_url=")
