@@ -241,6 +241,8 @@ def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list
         return [Cause("busy", f"No node can take the job now{asks}.", "It starts by itself when a node is free.", lines=tuple(lines))]
     gpu = bool(job and job.task.resources and (job.task.resources.gpu or "0") not in ("", "0"))
     advice = "Without a GPU it may run: leave --gpu out." if gpu else "Ask for less, or see what there is: %bacalhau nodes."
+    if any(match[2].startswith("does not support docker") for match in reasons):
+        advice = "Install docker or podman there, or leave --image out."
     return [Cause("unplaceable", f"No node can take the job{asks}.", advice, lines=tuple(lines))]
 
 

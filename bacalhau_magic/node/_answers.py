@@ -12,8 +12,9 @@ from typing import Any
 
 from . import _lifecycle
 from ._store import ExecutionRow, JobRow
+from .executors._gpus import Gpu
 
-__all__ = ["PUBLISHERS", "STORAGE_SOURCES", "error", "execution", "job", "nanoseconds", "page_token", "token_offset", "version"]
+__all__ = ["PUBLISHERS", "STORAGE_SOURCES", "error", "execution", "gpu", "job", "nanoseconds", "page_token", "token_offset", "version"]
 
 STORAGE_SOURCES = ("inline", "localdirectory", "local")
 PUBLISHERS = ("local", "noop")
@@ -68,6 +69,11 @@ def execution(row: ExecutionRow, namespace: str, node: str, its_job: Mapping[str
         "ModifyTime": row.modified,
     }
     return answer
+
+
+def gpu(card: Gpu) -> dict[str, Any]:
+    """A graphics card as node info has it: memory in MiB."""
+    return {"Index": card.index, "Name": card.name, "Vendor": card.vendor, "Memory": card.memory >> 20, "PCIAddress": card.bus}
 
 
 def result(url: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import _gather, _inputs, _lifecycle, _logs
 from ._queue import Amounts
+from .executors._gpus import Gpu
 from .executors._seam import Executor, Mount, Running, RunSpec
 
 __all__ = ["LOG", "RESULT", "RUN", "Attempt", "Outcome", "Plan"]
@@ -38,7 +39,7 @@ class Plan:
     urls: Mapping[int, Path]
     staging: Path
     system_env: Mapping[str, str]
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: int = 0
 
@@ -104,6 +105,7 @@ class Attempt:
             # The host has no image that could bring the folder; what is written there without a result path is dropped.
             mounts.append(Mount(run / "outputs" / "dropped", _OUTPUTS, False))
         for mount in mounts:
+            _check_target(mount.target)
             if not mount.read_only:
                 mount.source.mkdir(mode=0o755, parents=True)
         writer = _logs.LogWriter(plan.folder / LOG, self._woken)
@@ -182,6 +184,13 @@ class Attempt:
 def _stop(running: Running) -> None:
     with suppress(OSError):
         running.stop()
+
+
+def _check_target(target: str) -> None:
+    parts = target.split("/")
+    if not target.startswith("/") or ".." in parts or not any(part.strip(".") for part in parts) or "\0" in target:
+        # Followed upwards it would lead out of the job's own view.
+        raise _inputs.InputProblem(f"preparing arguments: invalid mount path: {target!r} mount path must be absolute")
 
 
 def _words(params: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -91,28 +91,22 @@ def folded(value: Mapping[str, Any], keys: tuple[str, ...] | list[str]) -> dict[
 
 
 def _normalised(job: dict[str, Any], namespace: str) -> Intake:
-    warnings: list[str] = []
-    if job.get("ID"):
-        warnings.append("job ID is ignored when submitting a new job")
-    if "State" in job:
-        warnings.append("job state is ignored when submitting a new job")
     kind = _text(job, "Type")
+    warnings = _ignored(job, kind)
     if not kind:
         raise Refusal("missing job type")
     if kind not in ("batch", "ops", "service", "daemon"):
         raise Refusal(f'invalid job type: "{kind}"')
     meta = _text_map(job, "Meta")
     for key in [key for key in meta if key.startswith(_READ_ONLY_META)]:
-        warnings.append(f"job meta key {key} is reserved and was dropped")
+        warnings.append(f'job meta key "{key}" is reserved and will be ignored')
         del meta[key]
     tasks = job.get("Tasks")
     if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], Mapping):
         raise Refusal("missing job tasks")
     if len(tasks) > 1:
         warnings.append("only one task is supported per job")
-    count = _whole(job, "Count", 1)
-    if count < 0:
-        raise Refusal("job count must be >= 0")
+    count = _count(job, kind)
     name = _text(job, "Name")
     if "\0" in name:
         raise Refusal("job name contains a null character")
@@ -122,12 +116,56 @@ def _normalised(job: dict[str, Any], namespace: str) -> Intake:
         "Type": kind,
         "Priority": _whole(job, "Priority", 0),
         "Count": count,
-        "Constraints": job.get("Constraints") if isinstance(job.get("Constraints"), list) else [],
+        "Constraints": _constraints(job.get("Constraints")),
         "Meta": meta,
         "Labels": _text_map(job, "Labels"),
         "Tasks": [_task(folded(tasks[0], _TASK_KEYS))],
     }
     return Intake(normalised, warnings)
+
+
+def _ignored(job: Mapping[str, Any], kind: str) -> list[str]:
+    warnings = []
+    if "State" in job:
+        warnings.append("job state is ignored when submitting a job")
+    for key, word in (("Revision", "revision"), ("Version", "version"), ("CreateTime", "create time"), ("ModifyTime", "modify time")):
+        if job.get(key):
+            warnings.append(f"job {word} is ignored when submitting a job")
+    if job.get("ID") and kind in ("batch", "ops"):
+        warnings.append("job ID is ignored when submitting a batch job")
+    return warnings
+
+
+def _count(job: Mapping[str, Any], kind: str) -> int:
+    everywhere = kind in ("ops", "daemon")
+    count = _whole(job, "Count", 0 if everywhere else 1)
+    if count < 0:
+        raise Refusal("job count must be >= 0")
+    if count > 1 and everywhere:
+        raise Refusal(f"{kind} jobs cannot specify count > 1 as they run on all matching nodes")
+    return 0 if everywhere else count
+
+
+def _constraints(value: object) -> list[dict[str, Any]]:
+    done: list[dict[str, Any]] = []
+    for number, item in enumerate(value if isinstance(value, list) else [], 1):
+        given = folded(item, ("Key", "Operator", "Values")) if isinstance(item, Mapping) else {}
+        key, operator, values = _text(given, "Key"), _text(given, "Operator"), given.get("Values") or []
+        where = f"constraint {number} validation failed"
+        if not key.strip():
+            raise Refusal(f"{where}: selector key cannot be blank")
+        if operator in ("in", "notin"):
+            if not values:
+                raise Refusal(f"{where}: selector values cannot be empty for In or NotIn operators")
+        elif operator in ("exists", "!"):
+            if values:
+                raise Refusal(f"{where}: selector values must be empty for Exists or KeyNotInImap operators")
+        elif not isinstance(values, list) or len(values) != 1:
+            raise Refusal(f"{where}: selector values must have exactly one value for other operators")
+        if not all(isinstance(item, str) for item in values):
+            raise Refusal(f"{where}: selector values must be texts")
+        done.append({"Key": key, "Operator": operator, **({"Values": values} if values else {})})
+    return done
 
 
 def _task(task: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ._intake import Refusal
 
-__all__ = ["selects"]
+__all__ = ["meets", "selects"]
 
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^()]*)\)$")
 _PAIR = re.compile(r"^([^\s=!]+)\s*(==|=|!=)\s*(\S*)$")
@@ -28,3 +29,21 @@ def _one(part: str, labels: Mapping[str, str]) -> bool:
     if re.fullmatch(r"!?[A-Za-z0-9._/-]+", part):
         return part[1:] not in labels if part.startswith("!") else part in labels
     raise Refusal(f"code=400, message=could not parse selector {part!r}")
+
+
+def meets(constraint: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether labels fulfil one of a job's constraints; an operator that is not known is never fulfilled."""
+    label = labels.get(constraint["Key"])
+    values = constraint.get("Values") or []
+    operator = constraint["Operator"]
+    if operator in ("gt", "lt"):
+        try:
+            difference = int(label or "") - int(values[0])
+        except ValueError:
+            return False
+        return difference > 0 if operator == "gt" else difference < 0
+    answers = {
+        "=": label in values, "==": label in values, "in": label in values, "!=": label not in values, "notin": label not in values,
+        "exists": label is not None, "!": label is None,
+    }  # fmt: skip
+    return answers.get(operator, False)

@@ -110,6 +110,13 @@ def not_enough_nodes(node: str, reason: str, requested_nodes: int = 1) -> str:
     return f"not enough nodes to run job. requested: {requested_nodes}, available: 1, suitable: 0.\n• Node {short(node)}: {reason}"
 
 
+def other_labels(labels: Mapping[str, str], constraints: Sequence[Mapping[str, Any]]) -> str:
+    """What a node says that a job's constraints leave out."""
+    shown = " ".join(f"{key}:{value}" for key, value in sorted(labels.items()))
+    wanted = " ".join(f"{one['Key']} {one['Operator']} {'|'.join(one.get('Values', ()))}" for one in constraints)
+    return f"labels map[{shown}] don't match required selectors [{wanted}]"
+
+
 def no_support(wanted: str, known: Sequence[str]) -> str:
     return f"does not support {wanted}, only {', '.join(known)}"
 

@@ -39,7 +39,8 @@ class LogWriter:
     payload has them. `woken` is called, from any thread, when there is more to read.
     """
 
-    def __init__(self, path: Path, woken: Callable[[], None]) -> None:
+    def __init__(self, path: Path, woken: Callable[[], None], *, limit: int = STREAM_LIMIT) -> None:
+        self._limit = limit
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._woken = woken
         self._lock = threading.Lock()
@@ -93,7 +94,7 @@ class LogWriter:
         with self._lock:
             if self._file < 0 or stream in self.cut:
                 return
-            room = STREAM_LIMIT - self.kept[stream]
+            room = self._limit - self.kept[stream]
             if len(data) > room:
                 data = data[: max(room, 0)] + CUT.encode()
                 self.cut.add(stream)

@@ -19,10 +19,12 @@ from .. import _marks
 from . import _answers, _attempt, _gather, _inputs, _intake, _lifecycle
 from ._attempt import Attempt, Outcome, Plan
 from ._intake import Intake, Refusal
+from ._labels import meets
 from ._lifecycle import Event
 from ._logs import LogBook
 from ._queue import Amounts, Queue, machine
 from ._store import ExecutionRow, JobRow, Store
+from .executors._gpus import Gpu
 from .executors._seam import Executor, Executors
 
 __all__ = ["Orchestrator"]
@@ -48,8 +50,10 @@ class Orchestrator:
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
         self._unready: list[str] = []
-        self._free_gpus: list[int] = []
-        self._held_gpus: dict[str, tuple[int, ...]] = {}
+        self._free_gpus: list[Gpu] = []
+        self._held_gpus: dict[str, tuple[Gpu, ...]] = {}
+        self.labels: Mapping[str, str] = {}
+        """The node's labels as a job's constraints see them."""
 
     @property
     def busy(self) -> bool:
@@ -59,12 +63,14 @@ class Orchestrator:
     def equip(self, executors: Executors) -> None:
         """What this machine can run jobs with is known: the jobs that waited for it are looked at."""
         self.executors = executors
-        self._free_gpus = list(range(len(executors.gpus)))
+        self._free_gpus = list(executors.gpus)
         self.queue.capacity = machine(self.store.folder, len(executors.gpus))
         self.equipped.set()
         waiting, self._unready = self._unready, []
         for job_id in waiting:
             self._look_again(job_id)
+        # Executions that waited for room when an earlier process of this node was killed are in the queue already.
+        self._fill()
 
     # What clients ask for
 
@@ -249,7 +255,7 @@ class Orchestrator:
             return
         completed = sum(e.compute == _lifecycle.EXECUTION_COMPLETED for e in executions)
         failed = sum(e.compute == _lifecycle.EXECUTION_FAILED for e in executions)
-        missing = job.spec["Count"] - completed
+        missing = job.wanted - completed
         with self.store.writing():
             if missing <= 0:
                 self.store.add_events(job, _lifecycle.state_update(_lifecycle.COMPLETED))
@@ -301,9 +307,7 @@ class Orchestrator:
         meta = task.get("Meta") or {}
         interpreter = meta.get(_marks.META_INTERPRETER, "")
         amounts = self._amounts(job)
-        gpus = tuple(self._free_gpus[: amounts.gpu])
-        self._free_gpus = self._free_gpus[len(gpus) :]
-        self._held_gpus[execution.id] = gpus
+        gpus = self._take_gpus(execution.id, amounts.gpu)
         folder = self.execution_folder(execution.id)
         folder.mkdir(mode=0o700, exist_ok=True)
         executor = self._executor(interpreter)
@@ -328,6 +332,14 @@ class Orchestrator:
         attempt = Attempt(plan, self.logs.begin(execution.id), ended)
         self.attempts[execution.id] = attempt
         attempt.start()
+
+    def _take_gpus(self, execution_id: str, count: int) -> tuple[Gpu, ...]:
+        """Free cards for an execution, of one maker where one has enough: few programs use two makers' at once."""
+        by_maker = [[gpu for gpu in self._free_gpus if gpu.vendor == vendor] for vendor in dict.fromkeys(g.vendor for g in self._free_gpus)]
+        taken = tuple(next((gpus for gpus in by_maker if len(gpus) >= count), self._free_gpus)[:count])
+        self._free_gpus = [gpu for gpu in self._free_gpus if gpu not in taken]
+        self._held_gpus[execution_id] = taken
+        return taken
 
     def _ended(self, execution_id: str, outcome: Outcome) -> None:
         """An attempt is over, and nothing of it is left."""
@@ -447,7 +459,7 @@ class Orchestrator:
             return
         message = job.message.removeprefix("Job queued. ")
         with self.store.writing():
-            self.store.add_events(job, _lifecycle.unplaceable(message, job.spec["Count"]))
+            self.store.add_events(job, _lifecycle.unplaceable(message, job.wanted))
             self._end_job(job, _lifecycle.FAILED, message)
 
     # What a job asks for
@@ -479,8 +491,10 @@ class Orchestrator:
         publisher = task["Publisher"]["Type"].lower()
         if publisher and publisher not in _answers.PUBLISHERS:
             return _lifecycle.no_support(publisher, _answers.PUBLISHERS)
-        if job.spec["Type"] not in ("batch", "ops") or job.spec["Constraints"]:
+        if job.spec["Type"] not in ("batch", "ops"):
             return _lifecycle.REJECTED
+        if not all(meets(constraint, self.labels) for constraint in job.spec["Constraints"]):
+            return _lifecycle.other_labels(self.labels, job.spec["Constraints"])
         if not self.queue.capacity.holds(self._amounts(job)):
             capacity = self.queue.capacity
             return _lifecycle.busy(capacity.cpu, capacity.memory, capacity.disk, capacity.gpu)

@@ -82,6 +82,7 @@ class Service:
                     if executor:
                         await loop.run_in_executor(None, executor.sweep, leftovers)
             self.orchestrator.sweep_folders()
+            self.orchestrator.labels = self._labels(executors)
             self.orchestrator.equip(executors)
         except Exception:
             _log.exception("the executors could not be probed")
@@ -129,23 +130,9 @@ class Service:
         executors = orchestrator.executors
         assert executors is not None
         version = _answers.version()
-        labels = {
-            "name": orchestrator.node_id,
-            "os_arch": version["GOARCH"],
-            "os_type": version["GOOS"],
-            _marks.NODE_LOCAL: self.version,
-            _marks.NODE_EXECUTOR: executors.host.name,
-            _marks.NODE_EXECUTOR_WHY: executors.host.why,
-            _marks.NODE_CONTAINER: executors.container.name if executors.container else f"none: {executors.container_why}",
-            _marks.NODE_STAGING: str(orchestrator.store.staging),
-            _marks.NODE_DISK_USED: str(await self._disk_used()),
-            **{_marks.NODE_LIMIT + name: word for name, word in executors.host.limits.items()},
-            **{_marks.NODE_LANGUAGE + name: word for name, word in executors.languages.items()},
-        }
-        capacity = queue.capacity.wire()
-        gpus = [_gpu(number, gpu) for number, gpu in enumerate(executors.gpus)]
-        if gpus:
-            capacity["GPUs"] = gpus  # type: ignore[assignment]
+        labels = {**orchestrator.labels, _marks.NODE_DISK_USED: str(await self._disk_used())}
+        cards = [_answers.gpu(gpu) for gpu in executors.gpus]
+        capacity = {**queue.capacity.wire(), **({"GPUs": cards} if cards else {})}
         compute = {
             "ExecutionEngines": orchestrator.engines,
             "Publishers": list(_answers.PUBLISHERS),
@@ -165,6 +152,24 @@ class Service:
             "SupportedProtocols": ["bprotocol/v2", "ncl/v1"],
             "ComputeNodeInfo": compute,
             "BacalhauVersion": version,
+        }
+
+    def _labels(self, executors: Executors) -> dict[str, str]:
+        orchestrator, version = self.orchestrator, _answers.version()
+        cards = {f"GPU-{number}": gpu for number, gpu in enumerate(executors.gpus)}
+        return {
+            "name": orchestrator.node_id,
+            "os_arch": version["GOARCH"],
+            "os_type": version["GOOS"],
+            **{key: gpu.name.replace(" ", "-") for key, gpu in cards.items()},
+            **{f"{key}-Memory": f"{gpu.memory >> 20}-MiB" for key, gpu in cards.items()},
+            _marks.NODE_LOCAL: self.version,
+            _marks.NODE_EXECUTOR: executors.host.name,
+            _marks.NODE_EXECUTOR_WHY: executors.host.why,
+            _marks.NODE_CONTAINER: executors.container.name if executors.container else f"none: {executors.container_why}",
+            _marks.NODE_STAGING: str(orchestrator.store.staging),
+            **{_marks.NODE_LIMIT + name: word for name, word in executors.host.limits.items()},
+            **{_marks.NODE_LANGUAGE + name: word for name, word in executors.languages.items()},
         }
 
     async def node_state(self) -> dict[str, Any]:
@@ -233,7 +238,3 @@ class Service:
 
 def _new_key() -> str:
     return _marks.LOCAL_KEY_PREFIX + secrets.token_urlsafe(32)
-
-
-def _gpu(number: int, gpu: Any) -> dict[str, Any]:
-    return {"Index": number, "Name": gpu.name, "Vendor": "NVIDIA", "Memory": gpu.memory >> 20, "PCIAddress": gpu.bus}

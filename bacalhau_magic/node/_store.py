@@ -69,6 +69,11 @@ class JobRow:
         return self.state in _lifecycle.TERMINAL
 
     @property
+    def wanted(self) -> int:
+        """How many executions must complete: an ops job's run on all matching nodes, and there is one node."""
+        return 1 if self.spec["Type"] in ("ops", "daemon") else int(self.spec["Count"])
+
+    @property
     def task(self) -> dict[str, Any]:
         task: dict[str, Any] = self.spec["Tasks"][0]
         return task

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import _marks
-from . import _seccomp
+from . import _gpus, _seccomp
 from ._interpreters import SYSTEM_FOLDERS, SYSTEM_PATH, Interpreters, inside
 from ._limits import PROCESSES, Cgroups, affinity, tree
 from ._payload import Payload, Watch, spawn
@@ -41,7 +41,7 @@ class BubblewrapExecutor:
 
     name = "bubblewrap"
 
-    def __init__(self, scratch: Path, interpreters: Interpreters, cgroups: Cgroups) -> None:
+    def __init__(self, scratch: Path, interpreters: Interpreters, cgroups: Cgroups, *, dev: Path = Path("/dev")) -> None:
         program = shutil.which("bwrap")
         if program is None:
             raise FileNotFoundError("bubblewrap is not installed")
@@ -55,6 +55,7 @@ class BubblewrapExecutor:
         self._setpriv = setpriv or ""
         # Set inside, so that only the job's own processes count.
         self._nproc = [prlimit, f"--nproc={PROCESSES}:{PROCESSES}", "--"] if prlimit and not cgroups.pids else []
+        self._dev = dev
         self._lock = threading.Lock()
         self._uids_in_use: set[int] = set()
         self._filter = _seccomp.program()
@@ -97,6 +98,9 @@ class BubblewrapExecutor:
                 *self._view(spec, scratch, needs),
                 *_environment(spec, program.path),
             ]
+            if any("\0" in word for word in (*options, *spec.argv)):
+                # It would end one of bubblewrap's options, and what follows would be the job's own.
+                raise OSError("failed to start container: the job has a null character")
             fds = [_memory_file("bwrap-args", "\0".join(options).encode() + b"\0")]
             done.callback(os.close, fds[0])
             command = [self._program, "--args", str(fds[0])]
@@ -104,7 +108,7 @@ class BubblewrapExecutor:
                 fds.append(_memory_file("bwrap-filter", self._filter))
                 done.callback(os.close, fds[1])
                 command += ["--seccomp", str(fds[1])]
-            command += ["--", *self._drop(uid), *self._nproc, *_loader_variables(spec.env), program.path, *spec.argv[1:]]
+            command += ["--", *self._drop(uid, spec), *self._nproc, *_loader_variables(spec.env), program.path, *spec.argv[1:]]
             group = self._cgroups.make(spec.execution_id, cpus=spec.cpus, memory=spec.memory)
             if group:
                 undo.callback(group.remove)
@@ -155,12 +159,18 @@ class BubblewrapExecutor:
         # Without it (bubblewrap before 0.8) the filter alone refuses new user namespaces.
         return [*options, "--disable-userns"] if "--disable-userns" in self._help else options
 
-    def _drop(self, uid: int) -> list[str]:
+    def _drop(self, uid: int, spec: RunSpec) -> list[str]:
         if not self._root:
             return []
         number = str(uid)
-        drop = [self._setpriv, "--reuid", number, "--regid", number, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+        # A card's device is often open to a group only ("render").
+        groups = sorted({str(os.stat(device).st_gid) for device in self._devices(spec)} - {"0"})
+        own = ["--groups", ",".join(groups)] if groups else ["--clear-groups"]
+        drop = [self._setpriv, "--reuid", number, "--regid", number, *own, "--bounding-set=-all", "--inh-caps=-all"]
         return [*drop, "--no-new-privs", "--"]
+
+    def _devices(self, spec: RunSpec) -> tuple[str, ...]:
+        return _gpus.devices(spec.gpus, self._dev)
 
     def _network(self, spec: RunSpec) -> list[str]:
         if spec.network in ("none", ""):
@@ -175,12 +185,10 @@ class BubblewrapExecutor:
         options = ["--proc", "/proc", "--dev", "/dev", "--perms", "1777"]
         options += ["--size", str(min(spec.memory, _SHARED_MEMORY))] if "--size" in self._help else []
         options += ["--tmpfs", "/dev/shm"]
-        for index in spec.gpus:
-            options += ["--dev-bind-try", f"/dev/nvidia{index}", f"/dev/nvidia{index}"]
-        for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset") if spec.gpus else ():
-            options += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
         options += ["--bind", str(scratch / "tmp"), "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
         binds = [("--bind", str(scratch / "home"), HOME), *(("--ro-bind", need, need) for need in sorted(needs))]
+        binds += [("--dev-bind", device, device) for device in self._devices(spec)]
+        binds += [("--ro-bind", folder, folder) for folder in _gpus.system_folders() if spec.gpus]
         for mount in sorted(spec.mounts, key=lambda mount: mount.target.count("/")):
             binds.append(("--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target))
         # bubblewrap would make the folders on the way for itself alone.

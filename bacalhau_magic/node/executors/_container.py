@@ -9,8 +9,10 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from ... import _marks
+from . import _gpus
 from ._limits import PREFIX, PROCESSES
 from ._payload import Payload, Watch, spawn
 from ._seam import Ending, Running, RunSpec
@@ -132,13 +134,16 @@ class _Container:
             return False
 
 
-def command_line(spec: RunSpec, name: str, *, user: str = "") -> list[str]:
+def command_line(spec: RunSpec, name: str, *, user: str = "", dev: Path = Path("/dev")) -> list[str]:
     """The engine's arguments for this run. Values of variables stay out of it: other users can read command lines."""
     words = ["run", "--name", name, "--pull", "never", "--init", "--pids-limit", str(PROCESSES)]
     words += ["--security-opt", "no-new-privileges", "--network", "none" if spec.network in ("none", "") else "bridge"]
     words += ["--cpus", f"{spec.cpus:g}", "--memory", f"{spec.memory}b", "--memory-swap", f"{spec.memory}b"]
-    if spec.gpus:
-        words += ["--gpus", '"device=' + ",".join(str(index) for index in spec.gpus) + '"']
+    nvidia = [str(gpu.index) for gpu in spec.gpus if gpu.vendor == _gpus.NVIDIA]
+    if nvidia:
+        words += ["--gpus", '"device=' + ",".join(nvidia) + '"']
+    for device in _gpus.devices((gpu for gpu in spec.gpus if gpu.vendor != _gpus.NVIDIA), dev):
+        words += ["--device", f"{device}:{device}:rwm"]
     if user:
         words += ["--user", user, "--env", "HOME=/tmp"]
     for variable in sorted(spec.env):

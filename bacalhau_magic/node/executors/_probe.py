@@ -7,16 +7,15 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ... import _marks
+from . import _gpus
 from ._bubblewrap import BubblewrapExecutor
 from ._container import ContainerExecutor
 from ._interpreters import Interpreters
@@ -24,21 +23,11 @@ from ._limits import Cgroups
 from ._process import ProcessExecutor
 from ._seam import Executor, Executors, Mount, Running, RunSpec
 
-__all__ = ["Gpu", "gpus", "probe", "trial"]
+__all__ = ["probe", "trial"]
 
 # It becomes bubblewrap with this terminal as its own, as it would be where somebody started the node by hand.
 _WITH_TERMINAL = 'exec 0<>"$1"; shift; exec "$@"'
 _TRIAL = "trial-"
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A graphics card; `memory` in bytes, `bus` its PCI address."""
-
-    index: int
-    name: str
-    memory: int
-    bus: str
 
 
 def probe(scratch: Path) -> Executors:
@@ -54,7 +43,7 @@ def probe(scratch: Path) -> Executors:
         container=container,
         container_why=container_why,
         languages=interpreters.languages(),
-        gpus=gpus(),
+        gpus=_gpus.found(),
     )
 
 
@@ -175,29 +164,3 @@ def _read(reader: int) -> str:
     thread.start()
     thread.join(1)
     return b"".join(pieces).decode(errors="replace")
-
-
-def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA cards that `nvidia-smi` lists."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    fields = "index,name,memory.total,pci.bus_id"
-    try:
-        answer = subprocess.run(
-            [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return parsed_gpus(answer.stdout)
-
-
-def parsed_gpus(text: str) -> tuple[Gpu, ...]:
-    """The cards in `nvidia-smi`'s lines "index, name, MiB, bus"; a line that reads otherwise is left out."""
-    found = []
-    for line in text.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        with suppress(ValueError):
-            index, name, memory, bus = parts
-            found.append(Gpu(int(index), name, int(memory) << 20, bus))
-    return tuple(found)

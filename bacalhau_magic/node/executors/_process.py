@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from ... import _marks
+from . import _gpus
 from ._interpreters import SYSTEM_PATH, Interpreters
 from ._limits import Cgroups, affinity
 from ._payload import Payload, Watch, spawn
@@ -102,6 +103,7 @@ def environment(spec: RunSpec, scratch: Path, program: str) -> dict[str, str]:
         "PATH": os.pathsep.join(dict.fromkeys((*folders, *path.split(os.pathsep)))),
         "HOME": str(scratch / "home"),
         **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch / "tmp")),
+        **_gpus.visible(spec.gpus),
         **spec.env,
         _MARK: spec.execution_id,
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from ._gpus import Gpu
 
 __all__ = ["Ending", "Executor", "Executors", "Mount", "RunSpec", "Running"]
 
@@ -42,7 +44,7 @@ class RunSpec:
     cpus: float
     memory: int
     disk: int | None
-    gpus: tuple[int, ...]
+    gpus: tuple[Gpu, ...]
     stdout: int
     stderr: int
 
@@ -100,4 +102,4 @@ class Executors:
     container: Executor | None
     container_why: str
     languages: Mapping[str, str]
-    gpus: tuple[Any, ...]
+    gpus: tuple[Gpu, ...]

@@ -12,8 +12,9 @@ from bench import MIB, Bench
 
 from bacalhau_magic.node.executors import _limits
 from bacalhau_magic.node.executors._container import ContainerExecutor, command_line
+from bacalhau_magic.node.executors._gpus import AMD, NVIDIA, Gpu
 from bacalhau_magic.node.executors._interpreters import Interpreters
-from bacalhau_magic.node.executors._probe import Gpu, parsed_gpus, probe
+from bacalhau_magic.node.executors._probe import probe
 from bacalhau_magic.node.executors._seam import Ending, Mount, RunSpec
 
 
@@ -105,7 +106,7 @@ def test_versions_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "asked\n"
 
 
-def test_the_line_of_a_container() -> None:
+def test_the_line_of_a_container(tmp_path: Path) -> None:
     """A container's line carries its limits and mounts, and names of variables without their values."""
     spec = RunSpec(
         execution_id="e-1",
@@ -121,11 +122,16 @@ def test_the_line_of_a_container() -> None:
         cpus=0.5,
         memory=512 * MIB,
         disk=None,
-        gpus=(0, 2),
+        gpus=(Gpu(0, "A", NVIDIA, 0), Gpu(2, "A", NVIDIA, 0), Gpu(0, "B", AMD, 0, "0000:e7:00.0")),
         stdout=1,
         stderr=2,
     )
-    words = command_line(spec, "bacalhau-magic-e-1", user="1000:1000")
+    (tmp_path / "dri" / "by-path").mkdir(parents=True)
+    for name in ("kfd", "dri/card1", "dri/renderD128"):
+        (tmp_path / name).touch()
+    for kind, name in (("card", "card1"), ("render", "renderD128")):
+        (tmp_path / "dri" / "by-path" / f"pci-0000:e7:00.0-{kind}").symlink_to(f"../{name}")
+    words = command_line(spec, "bacalhau-magic-e-1", user="1000:1000", dev=tmp_path)
     assert words[:3] == ["run", "--name", "bacalhau-magic-e-1"]
     assert words[-5:] == ["--entrypoint", "python", "python:3.11-slim", "-c", "pass"]
     pairs = set(itertools.pairwise(words))
@@ -137,6 +143,7 @@ def test_the_line_of_a_container() -> None:
         ("--pids-limit", "512"),
         ("--security-opt", "no-new-privileges"),
         ("--gpus", '"device=0,2"'),
+        *(("--device", f"{tmp_path}/{name}:{tmp_path}/{name}:rwm") for name in ("kfd", "dri/card1", "dri/renderD128")),
         ("--user", "1000:1000"),
         ("--env", "TOKEN"),
         ("--mount", 'type=bind,"source=/node/in,puts",target=/inputs,readonly'),
@@ -154,12 +161,6 @@ def test_a_container_runs(bench: Bench) -> None:
     assert done.ending == Ending(3)
     assert done.output == "hello\n"
     assert (done.outputs / "x").read_text() == "x\n"
-
-
-def test_cards_are_read() -> None:
-    """What nvidia-smi lists becomes cards; another line is left out."""
-    text = "0, NVIDIA H200, 143771, 00000000:18:00.0\nNo devices were found\n"
-    assert parsed_gpus(text) == (Gpu(0, "NVIDIA H200", 143771 * MIB, "00000000:18:00.0"),)
 
 
 @pytest.mark.bubblewrap
