@@ -43,6 +43,7 @@ class Cause:
 STOP_PREFIX = "bacalhau-magic: "
 """A stop's reason that begins so came from here; after it stands a cause's kind, or plain words."""
 
+_STOP = "requested to stop"
 _WAITING = ("unplaceable", "busy")
 _RANKS: Mapping[str, int] = {"stopped": 3, "timeout": 0, **dict.fromkeys(_WAITING, 1)}
 """Which kind is shown first: a stop that somebody asked for, an execution's own (2), why no node took it, the time."""
@@ -66,11 +67,12 @@ def causes(
     placed = max((index for index, item in enumerate(history) if item.execution_id and item.event.details.get("NodeID")), default=-1)
     for index, item in enumerate(history):
         if item.type == "JobLevel":
-            of_job = _of_job(item.event.message, item.event.topic, item.event.details, job, nodes, bool(failures))
+            of_job = _of_job(item.event.message, item.event.details, job, nodes, bool(failures))
             # What kept the job waiting is history once a node has taken it.
             found += [cause for cause in of_job if index > placed or cause.kind not in _WAITING]
-    if job and job.state and (job.state.message or job.phase_word == STOPPED):
-        found += _of_job(job.state.message, "", {"Stopped": job.phase_word == STOPPED}, job, nodes, bool(failures))
+    told = any(_STOP in item.event.message for item in history)
+    if job and job.state and (job.state.message or (job.phase_word == STOPPED and not told)):
+        found += _of_job(job.state.message, {"Stopped": job.phase_word == STOPPED}, job, nodes, bool(failures))
     if len({cause.sentence for cause in found if cause.kind == "stopped"}) > 1:
         found = [cause for cause in found if cause != _stopped("")]
     return tuple({(cause.kind, cause.sentence, cause.lines): cause for cause in found}.values())
@@ -194,17 +196,15 @@ def _others(nodes: Sequence[NodeState], tried: set[str]) -> bool:
 # What the server says of the job as a whole
 
 
-def _of_job(
-    message: str, topic: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool
-) -> list[Cause]:
+def _of_job(message: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool) -> list[Cause]:
     if "not enough nodes to run job" in message or "not matching nodes" in message:
         return _unplaced(message, job, nodes)
     if message.startswith("Job timed out"):
         span = re.search(r"longer than (\S+)", message)
         limit = f"the {_span(span[1])} that it had, waiting included" if span else "the time that it had"
         return [Cause("timeout", f"The job took longer than {limit}.", "Give it more time: --timeout, or --queue-timeout.")]
-    if "requested to stop" in message or details.get("Stopped") is True:
-        reason = str(details.get("Reason") or "") if topic else message
+    if _STOP in message or details.get("Stopped") is True:
+        reason = message if "Stopped" in details else str(details.get("Reason") or "")
         # We stopped it ourselves because of what its execution said: that is the cause.
         ours = failed and reason.removeprefix(STOP_PREFIX) in get_args(CauseKind)
         return [] if ours else [_stopped(_line(reason))]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _jobs, _marks, packing
+from . import _argspec, _connections, _jobs, _marks, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[["Session", list[str]], Any]
 
-_LATER = ("doctor", "login", "use")
+_LATER = ("doctor",)
 
 
 def run(session: Session, line: str) -> Any:
@@ -54,6 +54,7 @@ def status(session: Session, words: list[str]) -> Report:
     facts["runtime"], target = _runtime(session)
     if settings.endpoint:
         facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
+        facts["credential"] = f"from {settings.endpoint.credential.origin}" if settings.endpoint.credential else "none"
     else:
         facts["endpoint"] = "none configured"
     if target is not None:
@@ -96,6 +97,8 @@ def jobs(session: Session, words: list[str]) -> Table:
         for row in rows
     )
     note = (session.ledger.problem,) if session.ledger.problem else ()
+    known = {row.job_id for row in rows}
+    table += tuple(_server_row(job, endpoint.label) for endpoint, job in _jobs.labelled(session) if job.id not in known)
     return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
 
 
@@ -355,6 +358,8 @@ _VERBS: Mapping[str, Verb] = {
     "spec": spec,
     "attach": attach,
     "config": config,
+    "use": _connections.use,
+    "login": _connections.login,
     "help": help_,
 }
 

@@ -13,6 +13,7 @@ from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OU
 from ._results import collect
 from ._routing import NOT_ISOLATED, choose
 from ._stages import (
+    UNENCRYPTED,
     Availability,
     CellRequest,
     Ended,
@@ -74,10 +75,12 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
 
 
 def _is_news(notice: str, said: set[str]) -> bool:
-    if not notice.startswith(NOT_ISOLATED):
+    """Whether a notice is to be shown: some are said once a session."""
+    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED) if notice.startswith(begin)), None)
+    if begin is None:
         return True
-    is_new = NOT_ISOLATED not in said
-    said.add(NOT_ISOLATED)
+    is_new = begin not in said
+    said.add(begin)
     return is_new
 
 
@@ -94,6 +97,9 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
+    if means.ledger.problem and means.ledger.problem not in means.said:
+        means.said.add(means.ledger.problem)
+        emit(Noticed(means.ledger.problem))
     return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job)
 
 

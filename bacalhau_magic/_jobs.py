@@ -33,6 +33,9 @@ def find(session: Session, word: str) -> JobRef:
         if session.last is not None and session.last.is_sent:
             return session.last.ref
         row = session.ledger.last(session.surroundings.notebook())
+        if row is None and (there := labelled(session)):
+            endpoint, job = there[0]
+            return JobRef(job.id or "", endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
         if row is None:
             raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs.")
         return _ref_of(session, row)
@@ -55,6 +58,18 @@ def _asked(session: Session, word: str) -> JobRef:
     raise OptionError(f"No job {word!r} is known here.", option="JOB", hint="List them: %bacalhau jobs.")
 
 
+def labelled(session: Session) -> list[tuple[Endpoint, Job]]:
+    """This notebook's jobs by their labels on the servers, newest first: what stands in for a ledger that can't be used."""
+    if not session.ledger.problem:
+        return []
+    found: list[tuple[Endpoint, Job]] = []
+    for endpoint in session.endpoints():
+        with suppress(ApiError):
+            mark = f"{_marks.NOTEBOOK_LABEL}={_marks.notebook_mark(session.surroundings.notebook())}"
+            found += [(endpoint, job) for job in session.client(endpoint).jobs(labels=mark)]
+    return sorted(found, key=lambda item: -(item[1].create_time or 0))
+
+
 def _ref_of(session: Session, row: Row) -> JobRef:
     return row.ref(endpoint_of(session, row))
 
@@ -63,8 +78,7 @@ def endpoint_of(session: Session, row: Row) -> Endpoint:
     """The endpoint of a ledger's row: the embedded node's door, or the configured one's credential where it is that one."""
     if row.socket:
         return _daemon.door()
-    configured = session.settings.endpoint
-    return configured if configured and configured.url == row.url else Endpoint(row.url, origin="ledger")
+    return session.endpoint_at(row.url)
 
 
 def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:

@@ -6,10 +6,18 @@ without this machine's ledger). The embedded node says in its node labels what i
 
 from __future__ import annotations
 
+import hashlib
+
 # Labels of a job; selectable on the server.
 REQUEST_LABEL = "bacalhau-magic.request"
 NAME_LABEL = "bacalhau-magic.name"
 NOTEBOOK_LABEL = "bacalhau-magic.notebook"
+
+
+def notebook_mark(notebook: str) -> str:
+    """NOTEBOOK_LABEL's value for a notebook's key: a hash, because a label shows to everyone on the server."""
+    return hashlib.sha256(notebook.encode()).hexdigest()[:16]
+
 
 # Task.Meta of a job.
 META_FORMAT = "bacalhau-magic/format"

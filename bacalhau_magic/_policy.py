@@ -28,6 +28,11 @@ class Policy:
     message: str = ""
     origin: str = ""
 
+    @property
+    def fixes_endpoint(self) -> bool:
+        """Whether jobs may go to one address only."""
+        return bool({"api_url", "api_host", "api_port", "profile"} & set(self.locked))
+
 
 def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
     """The system's policy and the one that BACALHAU_MAGIC_POLICY names, the stricter of each limit.

@@ -48,6 +48,8 @@ def choose(
     """
 
     def local(why: str, *notices: str) -> Route:
+        if "profile" in options.asked and not notices and not available.local_key:
+            raise OptionError(f"--profile {options.profile} can't be kept: the cell goes to the local node ({why}).", option="profile")
         target, fit = _local_fit(options, language, available, strict, limited)
         return Route(target, why, (*notices, *fit.notices), fit.options)
 
@@ -55,7 +57,7 @@ def choose(
         assert available.remote is not None
         wanted = options if not remote_gpu or options.gpu is not None else options.over({"gpu": remote_gpu})
         fit = fitted(available.remote, wanted, language, strict, limited)
-        return Route(available.remote, why, fit.notices, fit.options)
+        return Route(available.remote, why, (*available.remote.endpoint.risks, *fit.notices), fit.options)
 
     def no_answer() -> Route:
         problem = _remote_problem(available)
@@ -76,7 +78,7 @@ def choose(
     none_configured = available.remote_endpoint is None and available.remote is None and not available.untrusted_url
     if not available.enabled or none_configured:
         try:
-            return local("no endpoint is configured" if available.enabled else "BACALHAU_ENABLED is false")
+            return local(_why_local(available))
         except BacalhauMagicError as error:
             error.hint = " ".join(part for part in (error.hint, _SET_UP if available.enabled else "") if part)
             raise
@@ -95,6 +97,12 @@ def choose(
     return remote("the configured endpoint answers") if available.remote else no_answer()
 
 
+def _why_local(available: Availability) -> str:
+    if not available.enabled:
+        return "BACALHAU_ENABLED is false"
+    return "the configured key is the embedded node's" if available.local_key else "no endpoint is configured"
+
+
 def _remote_problem(available: Availability) -> str:
     if available.remote_endpoint is not None:
         return available.remote_problem.rstrip(".") or f"{available.remote_endpoint.url} does not answer"
@@ -104,6 +112,8 @@ def _remote_problem(available: Availability) -> str:
 
 
 def _advice(available: Availability) -> str:
+    if available.remote_advice:
+        return available.remote_advice
     if available.remote_endpoint is not None:
         return "Check the address and the network, or use --fallback or --runtime local."
     if available.untrusted_url:

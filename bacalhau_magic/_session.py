@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _settings, _targets, packing
+from . import _argspec, _flow, _settings, _targets, _trust, packing
 from . import _sources as sources
 from ._cellnames import CellNames, read
 from ._flow import Means
@@ -24,7 +24,7 @@ from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, T
 from ._tables import Text
 from ._watch import StopRequest
 from .client import Client, check_directory
-from .errors import ApiError, CellSyntaxError, NodeError, OptionError
+from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError
 from .node import _daemon
 from .options import JobOptions
 from .progress import Place, View, choose_view
@@ -45,6 +45,21 @@ class Surroundings:
     filename: Callable[[], str] = lambda: "cell"
     place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
     namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
+    ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
+    """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
+
+
+def _asked_unseen(prompt: str) -> str:
+    import getpass
+    import warnings
+
+    with warnings.catch_warnings():
+        # Without a terminal getpass would read with echo, and only warn.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass(prompt)
+        except (getpass.GetPassWarning, NotImplementedError, OSError) as problem:
+            raise EOFError(str(problem)) from None
 
 
 def _notebook_key() -> str:
@@ -63,8 +78,8 @@ class Session:
         self.jobs: dict[str, RemoteJob] = {}
         self.started: list[RemoteJob] = []
         self.last: RemoteJob | None = None
-        self._clients: dict[tuple[str, str], Client] = {}
-        self._targets: dict[str, tuple[float, Target]] = {}
+        self._clients: dict[Endpoint, Client] = {}
+        self._targets: dict[Endpoint | None, tuple[float, Target]] = {}
         self._lock = threading.Lock()
         self._said: set[str] = set()
         self._settings: _settings.Settings | None = None
@@ -87,12 +102,53 @@ class Session:
 
         None is kept when one of them is wrong.
         """
-        overrides = {name.replace("-", "_").lower(): value for name, value in {**self.overrides, **values}.items()}
+        overrides = _settings.with_values(self.overrides, {name.replace("-", "_").lower(): value for name, value in values.items()})
         sources.overrides(overrides)  # a name that is not known is refused also where it is taken back
         kept = {name: value for name, value in overrides.items() if value}
         self._settings = _settings.load(environment=os.environ, folder=self.folder, overrides=kept)
         self.overrides = kept
         self._targets.clear()
+
+    def settings_with(self, values: Mapping[str, str]) -> _settings.Settings:
+        """The settings as they would be with further values; nothing is changed."""
+        return _settings.load(environment=os.environ, folder=self.folder, overrides=_settings.with_values(self.overrides, values))
+
+    def forget_settings(self) -> None:
+        """Read the settings again at their next use: a file of the user's has changed."""
+        self._settings = None
+        self._targets.clear()
+
+    def settings_for(self, options: JobOptions) -> _settings.Settings:
+        """The settings for one cell: those of the session, or with the profile that its line names. Raises OptionError."""
+        if "profile" not in options.asked or options.profile is None:
+            return self.settings
+        try:
+            settings = self.settings_with({"profile": options.profile})
+        except ConfigError as problem:
+            if problem.setting != "profile":
+                raise
+            raise OptionError(f"--profile: {problem.message}", option="profile", hint=problem.hint) from None
+        if settings.policy.fixes_endpoint:
+            raise OptionError(
+                f"--profile: the endpoint is locked by the policy {settings.policy.origin}. {settings.policy.message}".rstrip(),
+                option="profile",
+            )
+        return settings
+
+    def trust_project(self, *, undo: bool = False) -> tuple[str, Path]:
+        """Trust the endpoint of this project's pyproject.toml, as long as the file names this one; returns both.
+
+        Raises ConfigError where no project names one.
+        """
+        settings = self.settings
+        if not settings.project_url or settings.project_file is None:
+            raise ConfigError("No pyproject.toml of this project names an endpoint.", setting="api_url")
+        if undo:
+            _trust.untrust(settings.project_file)
+        else:
+            _trust.trust(settings.project_file, settings.project_url)
+        self.forget_settings()
+        return settings.project_url, settings.project_file
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -100,21 +156,25 @@ class Session:
 
     def client(self, endpoint: Endpoint) -> Client:
         """The process's one client of an endpoint."""
-        key = (endpoint.url, endpoint.socket)
         with self._lock:
-            if key not in self._clients:
-                self._clients[key] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
-            return self._clients[key]
+            if endpoint not in self._clients:
+                self._clients[endpoint] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
+            return self._clients[endpoint]
+
+    def endpoint_at(self, url: str) -> Endpoint:
+        """The endpoint of a job that was sent earlier: the configured one, or with what is kept for exactly that one."""
+        configured = self.settings.endpoint
+        return configured if configured and configured.url == url else _settings.endpoint_at(url, environment=os.environ)
 
     def local_target(self) -> Target:
         """The embedded node, started when it does not run yet. Raises NodeError."""
-        return self._target("local", _daemon.door)
+        return self._target(None, _daemon.door)
 
     def remote_target(self, endpoint: Endpoint) -> Target:
         """What a configured endpoint says of itself. Raises ApiError when it does not answer."""
-        return self._target(endpoint.url, lambda: endpoint)
+        return self._target(endpoint, lambda: endpoint)
 
-    def _target(self, key: str, find: Callable[[], Endpoint]) -> Target:
+    def _target(self, key: Endpoint | None, find: Callable[[], Endpoint]) -> Target:
         found = self._targets.get(key)
         if found and time.monotonic() - found[0] < _TARGET_KEPT and _still_there(found[1].endpoint):
             return found[1]
@@ -131,15 +191,15 @@ class Session:
 
     def availability(self, request: CellRequest) -> Availability:
         """Probe what a request might use, and no more."""
-        settings, runtime = self.settings, request.options.runtime
+        settings, runtime = self.settings_for(request.options), request.options.runtime
         endpoint = settings.endpoint
-        remote, remote_problem = None, ""
+        remote, remote_problem, remote_advice = None, "", ""
         wants_remote = runtime != "local" and settings.enabled and endpoint is not None
         if wants_remote and endpoint is not None:
             try:
                 remote = self.remote_target(endpoint)
             except ApiError as problem:
-                remote_problem = problem.message
+                remote_problem, remote_advice = problem.message, problem.hint
         wants_local = runtime == "local" or (runtime == "auto" and (not wants_remote or settings.prefer == "local"))
         local, local_problem = None, ""
         if wants_local or (remote is None and request.options.fallback):
@@ -153,6 +213,8 @@ class Session:
             remote=remote,
             remote_endpoint=endpoint,
             remote_problem=remote_problem,
+            remote_advice=remote_advice,
+            local_key=settings.local_key,
             untrusted_url=settings.untrusted_url,
             enabled=settings.enabled,
             prefer=settings.prefer,
@@ -161,7 +223,10 @@ class Session:
     @property
     def means(self) -> Means:
         """What a flow needs of this session."""
-        return Means(self.settings, self.availability, self.client, self.ledger, self._said)
+        return self._means(self.settings)
+
+    def _means(self, settings: _settings.Settings) -> Means:
+        return Means(settings, self.availability, self.client, self.ledger, self._said)
 
     # Cells
 
@@ -170,7 +235,7 @@ class Session:
 
         Raises OptionError, PackingError, UnsendableInputError, ConfigError.
         """
-        settings = self.settings
+        settings = self.settings_for(options)
         complete, limits = settings.apply(options)
         checked = _argspec.check(complete, settings.languages, strict=settings.strict)
         language, complete = checked.language, checked.options
@@ -200,7 +265,7 @@ class Session:
 
     def spec(self, request: CellRequest) -> Text:
         """The spec of a job that is not sent: shown, or written whole to the file that `--save` names."""
-        job, file = _flow.prepare(request, self.means)[1].job, request.options.save
+        job, file = _flow.prepare(request, self._means(self.settings_for(request.options)))[1].job, request.options.save
         if file is None:
             return Text(packing.yaml(packing.shown(job)))
         place = self.folder / Path(file).expanduser()
@@ -213,7 +278,7 @@ class Session:
 
     def start(self, request: CellRequest, *, mark: bool = False) -> RemoteJob:
         """Send a request on a thread of its own; with `mark` its names hold markers until they are bound."""
-        means = self.means
+        means = self._means(self.settings_for(request.options))
 
         def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
             return _flow.run(request, means, emit, stop)

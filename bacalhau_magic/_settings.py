@@ -6,40 +6,38 @@ file, the Bacalhau CLI's configuration, built-in. A policy stands above them all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from . import _marks
+from . import _endpoints, _marks, _profiles
 from . import _sources as sources
 from ._languages import Language, configured
 from ._policy import SYSTEM_POLICY, Policy, read_policy
 from ._settingkeys import SETTINGS, option_names, read, shown
 from ._sources import Layer
-from ._stages import Credential, Endpoint
-from ._trust import is_trusted, keep_credential, kept_credential, trust, user_folder, write_private
+from ._stages import Endpoint
+from ._trust import user_folder, write_private
 from .errors import ConfigError, OptionError
 from .options import JobOptions, option_of, plain_name, spelling
 
-__all__ = ["SYSTEM_POLICY", "Policy", "Settings", "is_trusted", "keep_credential", "load", "save", "trust", "user_folder"]
-
-_PORT = 1234
-_TLS_PORT = 443
+__all__ = ["SYSTEM_POLICY", "Policy", "Settings", "endpoint_at", "load", "save", "user_folder", "with_values"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that is configured, validated; `origins` says in words where each value that is not built in came from.
 
-    `options` are defaults for a cell's options by field name. `untrusted_url` is a project's endpoint that is not
-    trusted yet, `project_file` the pyproject.toml in use. Times are seconds.
+    `options` are defaults for a cell's options by field name. `project_url` is the endpoint that the project names,
+    `untrusted_url` the same where it is the only one and not trusted yet, `project_file` the pyproject.toml in use.
+    Times are seconds.
     """
 
     options: Mapping[str, Any] = field(repr=False)
     endpoint: Endpoint | None = None
     untrusted_url: str = ""
+    project_url: str = ""
     project_file: Path | None = None
     local_key: bool = False
     """The configured key is the embedded node's: cells go there."""
@@ -124,7 +122,7 @@ def load(
     `cli` the Bacalhau CLI's folder (BACALHAU_DIR or ~/.bacalhau). Raises ConfigError naming the source of a bad value.
     """
     user = user or user_folder()
-    cli = cli or Path(environment.get("BACALHAU_DIR") or Path.home() / ".bacalhau")
+    cli = cli or _profiles.folder_of(environment)
     warnings: list[str] = []
     policy = read_policy(environment.get("BACALHAU_MAGIC_POLICY", ""), system_policy)
     locked = {name: (value, f"policy {policy.origin}") for name, value in policy.locked.items()}
@@ -150,20 +148,11 @@ def load(
     whole = {name: values.get(name, setting.default) for name, setting in SETTINGS.items()}
     options = {name: value for name, value in values.items() if name not in SETTINGS}
     _check_languages(options, whole["languages"], origins)
-    found = _find_endpoint(layers, user, warnings)
-    credential = _credential(layers, found, user) if found.url else Credential()
-    local_key = credential.key.startswith(_marks.LOCAL_KEY_PREFIX)
-    endpoint = None
-    if found.url and not local_key:
-        endpoint = Endpoint(
-            found.url,
-            credential=credential,
-            ca_file=str(found.tls(layers, "api_tls_cafile") or ""),
-            verify=not found.tls(layers, "api_tls_insecure"),
-            origin=found.origin,
-        )
-        if credential and endpoint.url.startswith("http://") and not _is_loopback(endpoint.url):
-            warnings.append(f"The credential for {endpoint.url} travels unencrypted: the address is not https.")
+    found = _endpoints.find(layers, user=user, cli=cli, warnings=warnings)
+    local_key = found.endpoint is not None and found.endpoint.credential.key.startswith(_marks.LOCAL_KEY_PREFIX)
+    endpoint = None if local_key else found.endpoint
+    if endpoint:
+        warnings += endpoint.risks
     texts = {name: shown(name, value) for name, value in whole.items()}
     texts |= {
         name: shown(name, values.get(name, JobOptions.model_fields[name].get_default(call_default_factory=True))) for name in option_names()
@@ -173,7 +162,8 @@ def load(
     return Settings(
         options=options,
         endpoint=endpoint,
-        untrusted_url=found.untrusted,
+        untrusted_url=found.project_url if found.untrusted else "",
+        project_url=found.project_url,
         project_file=layers[3].file,
         local_key=local_key,
         enabled=whole["enabled"],
@@ -199,112 +189,18 @@ def _check_languages(options: Mapping[str, Any], languages: Mapping[str, Languag
         raise ConfigError(f"{origins['lang']}: there is no language {lang!r}.", setting="lang", hint=f"There are: {', '.join(languages)}.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The endpoint that the layers name: its URL, its layer's kind and words; a project's that is not trusted apart."""
-
-    url: str = ""
-    kind: str = ""
-    origin: str = ""
-    untrusted: str = ""
-
-    def tls(self, layers: Sequence[Layer], name: str) -> Any:
-        return _strongest([layer for layer in layers if layer.kind != "cli" or self.kind == "cli"], name)
+def with_values(overrides: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    """`%bacalhau config`'s values with further ones; a new address takes the place of the whole earlier one."""
+    names = {key.replace("-", "_") for key in values}
+    stale = (
+        set(_endpoints.ADDRESS) if names & {"api_url", "profile"} else {"api_url", "profile"} if names & set(_endpoints.ADDRESS) else set()
+    )
+    return {key: value for key, value in overrides.items() if key.replace("-", "_") not in stale} | dict(values)
 
 
-def _strongest(layers: Sequence[Layer], name: str) -> Any:
-    for layer in layers:
-        if name in layer.values:
-            return _value(layer, name)
-    return SETTINGS[name].default
-
-
-def _value(layer: Layer, name: str) -> Any:
-    if name not in layer.values:
-        return None
-    raw, origin = layer.values[name]
-    return read(name, raw, origin)
-
-
-def _find_endpoint(layers: Sequence[Layer], user: Path, warnings: list[str]) -> _Found:
-    """The strongest layer that names an address, all of whose parts are taken from that layer."""
-    untrusted = ""
-    for position, layer in enumerate(layers):
-        url, origin, kind = _address(layers, position, warnings)
-        if not url:
-            continue
-        file = next((layer.file for layer in layers if layer.kind == "project"), None)
-        if kind == "project" and file and not is_trusted(file, url, user=user):
-            untrusted = url
-            continue
-        if untrusted and untrusted != url:
-            warnings.append(f"The project's endpoint {untrusted} is not used: you have not trusted it (%bacalhau use --trust).")
-        return _Found(url, kind, origin)
-    return _Found(untrusted=untrusted)
-
-
-def _address(layers: Sequence[Layer], position: int, warnings: list[str]) -> tuple[str, str, str]:
-    """(URL, origin, kind of the layer that names the host), "" where a layer names no address."""
-    layer = layers[position]
-    url, host, port = (_value(layer, name) for name in ("api_url", "api_host", "api_port"))
-    secure = bool(_strongest([other for other in layers if other.kind != "cli" or layer.kind == "cli"], "api_tls_usetls"))
-    if url:
-        origin = layer.values["api_url"][1]
-        parts = urlsplit(url)
-        if host or port:
-            other = urlsplit(_built(host or parts.hostname or "", port or parts.port, secure))
-            if (other.hostname, other.port) != (parts.hostname, parts.port or (_TLS_PORT if parts.scheme == "https" else 80)):
-                named = " and ".join(layer.values[name][1] for name in ("api_host", "api_port") if name in layer.values)
-                warnings.append(f"{origin} ({url}) is used; {named} says otherwise.")
-        return url, origin, layer.kind
-    if host:
-        return _built(host, port, secure), layer.values["api_host"][1], layer.kind
-    if port:
-        # A port alone: with the host that a weaker layer names, else this machine's.
-        for weaker in layers[position + 1 :]:
-            if weaker.kind != "cli" and "api_host" in weaker.values:
-                return _built(_value(weaker, "api_host"), port, secure), layer.values["api_port"][1], weaker.kind
-        return _built("127.0.0.1", port, secure), layer.values["api_port"][1], layer.kind
-    return "", "", ""
-
-
-def _built(host: str, port: int | None, secure: bool) -> str:
-    """A URL of a host (which may be a URL itself) and a port; the address that servers listen on becomes this machine's."""
-    if "://" not in host:
-        bare = host.count(":") > 1 and not host.startswith("[")
-        host = f"{'https' if secure else 'http'}://{f'[{host}]' if bare else host}"
-    parts = urlsplit(read("api_url", host, "the endpoint's host"))
-    name = parts.hostname or ""
-    name = "127.0.0.1" if name in ("0.0.0.0", "::") else f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{name}:{parts.port or port or _PORT}{parts.path}"
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-
-
-def _credential(layers: Sequence[Layer], found: _Found, user: Path) -> Credential:
-    """The credential for the endpoint: a layer's own, else one kept for this URL, else the CLI's for this URL."""
-    for layer in layers:
-        key, name, password = (_value(layer, part) for part in ("api_key", "api_username", "api_password"))
-        if not (key or name or password):
-            continue
-        origin = next(layer.values[part][1] for part in ("api_key", "api_username", "api_password") if part in layer.values)
-        if key and (name or password):
-            raise ConfigError(
-                f"{origin}: a key and a user name are both set.", setting="api_key", origin=origin, hint="Set one of the two."
-            )
-        if not key and not (name and password):
-            lacking = "password" if name else "user name"
-            raise ConfigError(f"{origin}: the {lacking} is missing.", setting="api_username", origin=origin, hint="Both belong together.")
-        return Credential(key=key or "", username=name or "", password=password or "", origin=origin)
-    kept = kept_credential(found.url, user=user)
-    if kept:
-        return Credential(**kept, origin="%bacalhau login")
-    for layer in layers:
-        if found.url in layer.tokens:
-            return Credential(key=layer.tokens[found.url], origin="Bacalhau CLI")
-    return Credential()
+def endpoint_at(url: str, *, environment: Mapping[str, str], user: Path | None = None) -> Endpoint:
+    """The endpoint that a job was sent to earlier, with what is kept for exactly this one."""
+    return _endpoints.endpoint_at(url, user=user or user_folder(), cli=_profiles.folder_of(environment))
 
 
 def save(key: str, value: str, where: Literal["project", "user"], *, folder: Path, user: Path | None = None) -> Path:

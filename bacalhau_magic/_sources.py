@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from . import _profiles
 from ._settingkeys import SETTINGS, option_names
 from .errors import ConfigError
 from .options import FUTURE, JobOptions, option_of, plain_name
@@ -149,6 +150,13 @@ def refuse_in_project(name: str, value: object, origin: str) -> None:
             origin=origin,
             hint="Set it in your user file (%bacalhau config --save user) or in the environment.",
         )
+    if name == "profile":
+        raise ConfigError(
+            f"{origin}: a project may not choose among your profiles.",
+            setting=name,
+            origin=origin,
+            hint="It may name an api_url, which is used once you trust it; or write %bacalhau use PROFILE.",
+        )
     if (
         name == "env_file"
         and isinstance(value, str)
@@ -180,54 +188,16 @@ def _toml_values(table: Mapping[str, Any], file: Path, prefix: str, warnings: li
 def cli(folder: Path, profile: str, warnings: list[str]) -> Layer:
     """What the Bacalhau CLI would use: its config.yaml's API, else its profile, and its tokens by URL.
 
-    `profile` is BACALHAU_PROFILE, "" for the current one. The stock address (0.0.0.0:1234) counts as not set.
+    `profile` is BACALHAU_PROFILE, "" for the current one.
     """
-    tokens: dict[str, str] = {}
-    for name in ("tokens.json", "jwt-tokens.json"):
-        content = _yaml(folder / name, warnings)
-        tokens |= {str(url).rstrip("/"): str(token) for url, token in content.items() if isinstance(token, str)}
-    values: dict[str, tuple[object, str]] = {}
-    file = folder / "config.yaml"
-    api = _lower(_lower(_yaml(file, warnings)).get("api"))
-    tls = _lower(api.get("tls"))
-    host, port = api.get("host"), api.get("port")
-    if (host and host != "0.0.0.0") or (port and port != 1234):
-        if host:
-            values["api_host"] = (str(host), f"{file} API.Host")
-        if port:
-            values["api_port"] = (port, f"{file} API.Port")
-        for key, name in (("usetls", "api_tls_usetls"), ("cafile", "api_tls_cafile"), ("insecure", "api_tls_insecure")):
-            if tls.get(key):
-                values[name] = (tls[key], f"{file} API.TLS")
-        return Layer("cli", values, file, tokens)
-    chosen = folder / "profiles" / (f"{profile}.yaml" if profile else "current")
-    content = _lower(_yaml(chosen, warnings))
-    endpoint = content.get("endpoint")
-    if not isinstance(endpoint, str) or not endpoint:
-        return Layer("cli", values, file, tokens)
-    origin = f"Bacalhau CLI profile {chosen.resolve().stem}"
-    values["api_host"] = (endpoint, origin)
-    if _lower(content.get("tls")).get("insecure"):
-        values["api_tls_insecure"] = (True, origin)
-    token = _lower(content.get("auth")).get("token")
-    if isinstance(token, str) and token:
-        tokens[endpoint.rstrip("/")] = token
-    return Layer("cli", values, chosen, tokens)
-
-
-def _lower(value: object) -> dict[str, Any]:
-    return {str(key).lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
-
-
-def _yaml(file: Path, warnings: list[str]) -> dict[Any, Any]:
-    """A YAML or JSON file of the CLI; one that can't be read is left out with a warning, since it is not ours."""
-    if not file.is_file():
-        return {}
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        warnings.append(f"{file} can't be read; the Bacalhau CLI's settings are left out.")
-        return {}
-    return content if isinstance(content, dict) else {}
+    tokens = _profiles.tokens(folder, warnings)
+    values = _profiles.config(folder, warnings)
+    if values:
+        return Layer("cli", values, folder / "config.yaml", tokens)
+    chosen = _profiles.current(folder, profile, warnings)
+    if chosen is None:
+        return Layer("cli", tokens=tokens)
+    values = {"api_url" if "://" in chosen.endpoint else "api_host": (chosen.endpoint, chosen.origin)}
+    if chosen.insecure:
+        values["api_tls_insecure"] = (True, chosen.origin)
+    return Layer("cli", values, tokens=tokens | ({chosen.endpoint: chosen.token} if chosen.token else {}))

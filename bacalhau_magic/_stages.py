@@ -10,11 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from ._causes import Cause
 from ._languages import Language
 from ._wire import Execution, HistoryItem, Job, NodeState
 from .options import JobOptions
+
+UNVERIFIED = "THE CERTIFICATE IS NOT VERIFIED at"
+UNENCRYPTED = "The credential for"
+"""How the sentences of `Endpoint.risks` begin."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine itself."""
+    bare = host.strip("[]").lower()
+    return bare in ("localhost", "::1", "0.0.0.0", "::") or bare.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,13 @@ class Credential:
 
     def __bool__(self) -> bool:
         return bool(self.key or self.username)
+
+    @property
+    def sentence(self) -> str:
+        """What was sent and which setting it came from: "The key of environment BACALHAU_API_KEY was sent."."""
+        if not self:
+            return "No credential is set for it."
+        return f"{'The key' if self.key else 'The user and password'} of {self.origin or 'the configuration'} went with it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,21 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether this is the embedded node's own door."""
         return bool(self.socket)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the address is this machine itself."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
+    def risks(self) -> tuple[str, ...]:
+        """What is said wherever the endpoint is used: what others in the network could do, in sentences."""
+        said = []
+        if self.url.startswith("https:") and not self.verify:
+            said.append(f"{UNVERIFIED} {self.url}: who is in between can read the key and change what comes back.")
+        if self.credential and self.url.startswith("http:") and not self.is_loopback:
+            said.append(f"{UNENCRYPTED} {self.url} travels unencrypted: the address is not https.")
+        return tuple(said)
 
     @property
     def label(self) -> str:
@@ -93,6 +126,10 @@ class Availability:
     remote_endpoint: Endpoint | None = None
     """The configured endpoint, whether it answers or not."""
     remote_problem: str = ""
+    remote_advice: str = ""
+    """What the problem's own error says to do."""
+    local_key: bool = False
+    """The configured address and key are the embedded node's own door for other tools."""
     untrusted_url: str = ""
     """The only endpoint is a project's that was not yet trusted: its URL."""
     enabled: bool = True

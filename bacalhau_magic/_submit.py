@@ -13,7 +13,7 @@ from . import _marks
 from ._ledger import Ledger, Row
 from ._stages import JobRef, PackedJob
 from .client import Client
-from .errors import ApiError, UnreachableError
+from .errors import ApiError, RejectedError, UnreachableError
 
 _LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before each look for a job whose answer was lost: the server may still be storing it."""
@@ -55,6 +55,9 @@ def submit(
             ledger.forget(packed.request_id)
             raise
         job_id = _look_up(client, packed, ledger, error)
+        if not job_id:
+            ledger.forget(packed.request_id)
+            raise
     except BaseException:
         # An interrupt in the middle of the request: whether it arrived is not known.
         ledger.unknown(packed.request_id)
@@ -64,9 +67,13 @@ def submit(
 
 
 def _look_up(client: Client, packed: PackedJob, ledger: Ledger, lost: ApiError) -> str:
-    """The id of the job whose answer was lost. Raises when the server has none, or can't say."""
+    """The id of the job whose answer was lost; "" where the server itself said that it failed, and has none.
+
+    Raises UnreachableError when no answer came at all and the server has none so far, or can't be asked.
+    """
     asked = False
-    for pause in _LOOKS:
+    answered = isinstance(lost, RejectedError)
+    for pause in _LOOKS[:2] if answered else _LOOKS:
         time.sleep(pause)
         try:
             found = find_request(client, packed.request_id, packed.job.namespace)
@@ -75,6 +82,8 @@ def _look_up(client: Client, packed: PackedJob, ledger: Ledger, lost: ApiError) 
         asked = True
         if found:
             return found
+    if answered and asked:
+        return ""
     ledger.unknown(packed.request_id)
     what = "The server has no such job so far" if asked else "The server could not be asked whether it has the job"
     raise UnreachableError(

@@ -14,16 +14,20 @@ _LOCAL_LIMIT = 400_000_000
 
 
 def target(endpoint: Endpoint, version: str, nodes: Sequence[NodeState]) -> Target:
-    """The Target of an endpoint: an embedded node says in its labels what it keeps, a cluster has its nodes' reports."""
+    """The Target of an endpoint: an embedded node says in its labels what it keeps, a cluster has its nodes' reports.
+
+    Labels of another machine's nodes are anyone's words: they never make it the embedded node.
+    """
     labels = next((node.info.labels for node in nodes if _marks.NODE_LOCAL in node.info.labels), None)
-    if labels is None:
+    if labels is None or not (endpoint.is_local or endpoint.is_loopback):
         return Target("bacalhau", endpoint, version, payload_limit=PAYLOAD_LIMIT, nodes=tuple(nodes))
     return Target(
         "local",
         endpoint,
         version,
         payload_limit=_LOCAL_LIMIT,
-        staging=Path(labels[_marks.NODE_STAGING]) if _marks.NODE_STAGING in labels else None,
+        # Only behind its own door: files are written there.
+        staging=Path(labels[_marks.NODE_STAGING]) if endpoint.is_local and _marks.NODE_STAGING in labels else None,
         executor=labels.get(_marks.NODE_EXECUTOR, ""),
         executor_why=labels.get(_marks.NODE_EXECUTOR_WHY, ""),
         container=labels.get(_marks.NODE_CONTAINER, ""),

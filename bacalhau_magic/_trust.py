@@ -14,7 +14,17 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigError
 
-__all__ = ["is_trusted", "keep_credential", "kept_credential", "origin_of", "trust", "user_folder", "write_private"]
+__all__ = [
+    "forget_credential",
+    "is_trusted",
+    "keep_credential",
+    "kept_credential",
+    "origin_of",
+    "trust",
+    "untrust",
+    "user_folder",
+    "write_private",
+]
 
 _TRUST, _CREDENTIALS = "trust.json", "credentials.json"
 
@@ -41,6 +51,14 @@ def trust(project: Path, url: str, *, user: Path | None = None) -> None:
     write_private(file, json.dumps(pairs, indent=2, sort_keys=True) + "\n")
 
 
+def untrust(project: Path, *, user: Path | None = None) -> None:
+    """Forget that this pyproject.toml's endpoint was trusted."""
+    file = (user or user_folder()) / _TRUST
+    pairs = _read(file)
+    if pairs.pop(str(project.resolve()), None) is not None:
+        write_private(file, json.dumps(pairs, indent=2, sort_keys=True) + "\n")
+
+
 def is_trusted(project: Path, url: str, *, user: Path | None = None) -> bool:
     """Whether exactly this pair of pyproject.toml and URL was recorded."""
     return _read((user or user_folder()) / _TRUST).get(str(project.resolve())) == url
@@ -60,6 +78,16 @@ def kept_credential(url: str, *, user: Path | None = None) -> dict[str, str]:
     file = (user or user_folder()) / _CREDENTIALS
     found = _read(file).get(origin_of(url))
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def forget_credential(url: str, *, user: Path | None = None) -> bool:
+    """Remove the credential kept for this endpoint; False where there was none."""
+    file = (user or user_folder()) / _CREDENTIALS
+    kept = _read(file)
+    if kept.pop(origin_of(url), None) is None:
+        return False
+    write_private(file, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    return True
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and may be silent, break, or stay open for ever. Lost contact ends nothing: aski
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,9 @@ from .remote.packets import Assembler, Packet, Text, bundle_limit
 
 _FIRST_PAUSE = 0.1
 _STARTING_PAUSE = 1.0
-"""The longest pause between two polls before the cell's first line runs."""
+"""The longest pause between two polls while somebody waits, so that a failure is shown as soon as the server knows it."""
+_USUAL_INTERVAL = 5.0
+"""The poll interval that is built in; a longer one was chosen to spare the server, and is kept once the cell runs."""
 _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 """Pauses after the log stream's end: the job's own end comes some milliseconds later."""
 _BATCH = 500
@@ -59,13 +62,19 @@ def deliver_stops(client: Client, ledger: Ledger) -> list[str]:
     for row in ledger.pending_stops(client.endpoint):
         try:
             client.stop(row.job_id, row.stop_reason, row.namespace, retry=False)
-        except (RejectedError, NotFoundError, UnauthorizedError):
-            pass
-        except ApiError:
-            break
+        except ApiError as error:
+            if not _is_settled(error):
+                break
         ledger.stopped(row.job_id)
         done.append(row.job_id)
     return done
+
+
+def _is_settled(error: ApiError) -> bool:
+    """Whether a stop that was refused so needs no further try: the job is over, or will never be ours to stop."""
+    if isinstance(error, (NotFoundError, UnauthorizedError)):
+        return True
+    return isinstance(error, RejectedError) and (error.status < 500 or bool(re.search("cannot stop job|terminal state", error.message)))
 
 
 def watch(
@@ -184,9 +193,17 @@ class _Watch:
         if self.hurry:
             return self.hurry.pop(0)
         pause = self.pause
-        longest = self.poll_interval if self.assembler.started is not None or not self.follow_logs else _STARTING_PAUSE
-        self.pause = min(pause * 1.5, max(longest, _FIRST_PAUSE))
-        return min(pause, max(longest, _FIRST_PAUSE))
+        self.pause = min(pause * 1.5, self._longest_pause())
+        return min(pause, self._longest_pause())
+
+    def _longest_pause(self) -> float:
+        """Whoever waits hears of a failure within a second or so; what runs in the background can wait for it."""
+        if self.poll_interval > _USUAL_INTERVAL:
+            attentive = self.poll_interval if self.assembler.started is not None else _STARTING_PAUSE
+        else:
+            attentive = min(self.poll_interval, _STARTING_PAUSE)
+        unseen = self.background and (self.assembler.started is not None or not self.holds_slot)
+        return max(self.poll_interval if unseen or not self.follow_logs else attentive, _FIRST_PAUSE)
 
     def _wake(self) -> None:
         try:
@@ -284,22 +301,25 @@ class _Watch:
         self.stop_tries += 1
         try:
             self.client.stop(self.ref.job_id, reason, self.ref.namespace, retry=False)
-        except (RejectedError, NotFoundError):
-            pass  # it is over already: the history will say how
-        except UnauthorizedError as error:
-            yield Noticed(f"The job could not be stopped: {error.message}")
         except ApiError as error:
-            if self.ledger and self.stop_tries == 1:
-                self.ledger.want_stop(self.ref.job_id, reason)
-            if self.stop_tries == 1:
-                yield Noticed(f"The stop could not be delivered; it is sent at the next contact. ({error.message})")
-            self.lost = max(self.lost, 1)
-            return
+            if isinstance(error, UnauthorizedError):
+                yield Noticed(f"The job could not be stopped: {error.message}")
+            elif not _is_settled(error):
+                yield from self._undelivered(reason, error)
+                return
+            # Else it is over already: the history will say how.
         if self.ledger:
             self.ledger.stopped(self.ref.job_id)
         if asked:
             asked.delivered.set()
         self.hurry = [0.005, 0.02, 0.05]
+
+    def _undelivered(self, reason: str, error: ApiError) -> Iterator[JobEvent]:
+        if self.stop_tries == 1:
+            if self.ledger:
+                self.ledger.want_stop(self.ref.job_id, reason)
+            yield Noticed(f"The stop could not be delivered; it is sent at the next contact. ({error.message})")
+        self.lost = max(self.lost, 1)
 
     # The log
 

@@ -10,9 +10,9 @@ staging folder (`_marks.NODE_STAGING`).
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 API_PREFIX = "/api/v1"
 SECRETS_HEADER = "X-Bacalhau-Magic-Secrets"
@@ -34,51 +34,38 @@ def _pascal(name: str) -> str:
     return "".join(_WORDS.get(part, part.capitalize()) for part in name.split("_"))
 
 
-def _empty_list(value: object) -> object:
-    return [] if value is None else value
-
-
-def _empty_dict(value: object) -> object:
-    return {} if value is None else value
-
-
-def _empty_text(value: object) -> object:
-    return "" if value is None else value
-
-
 class Wire(BaseModel):
     """A noun of the wire: PascalCase aliases, null as empty, unknown keys ignored."""
 
     model_config = ConfigDict(alias_generator=_pascal, populate_by_name=True, extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
 
     def wire(self) -> dict[str, Any]:
         """This noun as the JSON object that goes over the wire; empty optional parts are left out."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-Text = Annotated[str, BeforeValidator(_empty_text)]
-Texts = Annotated[list[str], BeforeValidator(_empty_list)]
-TextMap = Annotated[dict[str, str], BeforeValidator(_empty_dict)]
-AnyMap = Annotated[dict[str, Any], BeforeValidator(_empty_dict)]
-
-
 class State(Wire):
     state_type: str | int = ""
-    message: Text = ""
-    details: AnyMap = Field(default_factory=dict)
+    message: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
 
 
 class SpecConfig(Wire):
     """An engine, a publisher, a source or a result: a type and its parameters."""
 
-    type: Text = ""
-    params: AnyMap | None = None
+    type: str = ""
+    params: dict[str, Any] | None = None
 
 
 class InputSource(Wire):
     source: SpecConfig
     alias: str | None = None
-    target: Text = ""
+    target: str = ""
 
 
 class ResultPath(Wire):
@@ -111,33 +98,33 @@ class Timeouts(Wire):
 class Constraint(Wire):
     key: str
     operator: str
-    values: Texts = Field(default_factory=list)
+    values: list[str] = Field(default_factory=list)
 
 
 class Task(Wire):
-    name: Text = "main"
+    name: str = "main"
     engine: SpecConfig = Field(default_factory=SpecConfig)
     publisher: SpecConfig | None = None
-    env: AnyMap | None = None
-    meta: TextMap = Field(default_factory=dict)
-    input_sources: Annotated[list[InputSource], BeforeValidator(_empty_list)] = Field(default_factory=list)
-    result_paths: Annotated[list[ResultPath], BeforeValidator(_empty_list)] = Field(default_factory=list)
+    env: dict[str, Any] | None = None
+    meta: dict[str, str] = Field(default_factory=dict)
+    input_sources: list[InputSource] = Field(default_factory=list)
+    result_paths: list[ResultPath] = Field(default_factory=list)
     resources: Resources | None = None
     network: Network | None = None
     timeouts: Timeouts | None = None
 
 
 class Job(Wire):
-    id: Text | None = None
-    name: Text = ""
-    namespace: Text = "default"
+    id: str | None = None
+    name: str = ""
+    namespace: str = "default"
     type: str = "batch"
     priority: int = 0
     count: int = 1
-    constraints: Annotated[list[Constraint], BeforeValidator(_empty_list)] = Field(default_factory=list)
-    meta: TextMap = Field(default_factory=dict)
-    labels: TextMap = Field(default_factory=dict)
-    tasks: Annotated[list[Task], BeforeValidator(_empty_list)] = Field(default_factory=list)
+    constraints: list[Constraint] = Field(default_factory=list)
+    meta: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    tasks: list[Task] = Field(default_factory=list)
     state: State | None = None
     version: int | None = None
     revision: int | None = None
@@ -175,18 +162,18 @@ class ExecutionState(IntEnum):
 class RunOutput(Wire):
     """The last 2,048 bytes of each stream and the exit code; never a result channel."""
 
-    stdout: Text = ""
+    stdout: str = ""
     stdout_truncated: bool = False
-    stderr: Text = Field(default="", alias="stderr")
+    stderr: str = Field(default="", alias="stderr")
     stderr_truncated: bool = False
     exit_code: int = 0
-    error_msg: Text = ""
+    error_msg: str = ""
 
 
 class Execution(Wire):
-    id: Text = ""
-    node_id: Text = ""
-    job_id: Text = ""
+    id: str = ""
+    node_id: str = ""
+    job_id: str = ""
     desired_state: State = Field(default_factory=State)
     compute_state: State = Field(default_factory=State)
     published_result: SpecConfig | None = None
@@ -205,27 +192,27 @@ class Execution(Wire):
 
 
 class EventBody(Wire):
-    message: Text = ""
-    topic: Text = ""
-    timestamp: Text = ""
-    details: AnyMap = Field(default_factory=dict)
+    message: str = ""
+    topic: str = ""
+    timestamp: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
 
 
 class HistoryItem(Wire):
     seq_num: int = 0
-    type: Text = ""
-    job_id: Text = ""
-    execution_id: Text = ""
+    type: str = ""
+    job_id: str = ""
+    execution_id: str = ""
     event: EventBody = Field(default_factory=EventBody)
-    time: Text = ""
+    time: str = ""
 
 
 class Gpu(Wire):
     index: int = 0
-    name: Text = ""
-    vendor: Text = ""
+    name: str = ""
+    vendor: str = ""
     memory: int = 0
-    pci_address: Text = Field(default="", alias="PCIAddress")
+    pci_address: str = Field(default="", alias="PCIAddress")
 
 
 class Capacity(Wire):
@@ -235,64 +222,64 @@ class Capacity(Wire):
     memory: int = 0
     disk: int = 0
     gpu: int = 0
-    gpus: Annotated[list[Gpu], BeforeValidator(_empty_list)] = Field(default_factory=list)
+    gpus: list[Gpu] = Field(default_factory=list)
 
 
 class ComputeNodeInfo(Wire):
-    execution_engines: Texts = Field(default_factory=list)
-    publishers: Texts = Field(default_factory=list)
-    storage_sources: Texts = Field(default_factory=list)
-    max_capacity: Annotated[Capacity, BeforeValidator(_empty_dict)] = Field(default_factory=Capacity)
-    queue_capacity: Annotated[Capacity, BeforeValidator(_empty_dict)] = Field(default_factory=Capacity)
-    available_capacity: Annotated[Capacity, BeforeValidator(_empty_dict)] = Field(default_factory=Capacity)
-    max_job_requirements: Annotated[Capacity, BeforeValidator(_empty_dict)] = Field(default_factory=Capacity)
+    execution_engines: list[str] = Field(default_factory=list)
+    publishers: list[str] = Field(default_factory=list)
+    storage_sources: list[str] = Field(default_factory=list)
+    max_capacity: Capacity = Field(default_factory=Capacity)
+    queue_capacity: Capacity = Field(default_factory=Capacity)
+    available_capacity: Capacity = Field(default_factory=Capacity)
+    max_job_requirements: Capacity = Field(default_factory=Capacity)
     running_executions: int = 0
     enqueued_executions: int = 0
-    address: Text = Field(default="", alias="address")
+    address: str = Field(default="", alias="address")
 
 
 class BuildVersion(Wire):
-    major: Text = ""
-    minor: Text = ""
-    git_version: Text = ""
-    git_commit: Text = ""
-    build_date: Text = ""
-    goos: Text = Field(default="", alias="GOOS")
-    goarch: Text = Field(default="", alias="GOARCH")
+    major: str = ""
+    minor: str = ""
+    git_version: str = ""
+    git_commit: str = ""
+    build_date: str = ""
+    goos: str = Field(default="", alias="GOOS")
+    goarch: str = Field(default="", alias="GOARCH")
 
 
 class NodeInfo(Wire):
-    node_id: Text = ""
-    node_type: Text = ""
-    labels: TextMap = Field(default_factory=dict)
-    compute_node_info: Annotated[ComputeNodeInfo, BeforeValidator(_empty_dict)] = Field(default_factory=ComputeNodeInfo)
-    bacalhau_version: Annotated[BuildVersion, BeforeValidator(_empty_dict)] = Field(default_factory=BuildVersion)
+    node_id: str = ""
+    node_type: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    compute_node_info: ComputeNodeInfo = Field(default_factory=ComputeNodeInfo)
+    bacalhau_version: BuildVersion = Field(default_factory=BuildVersion)
 
 
 class NodeState(Wire):
     info: NodeInfo = Field(default_factory=NodeInfo)
-    membership: Text = ""
-    connection: Text = ""
+    membership: str = ""
+    connection: str = ""
 
 
 class LogLine(Wire):
     type: int = 0
-    line: Text = ""
+    line: str = ""
 
 
 class SubmitAnswer(Wire):
-    job_id: Text = Field(default="", alias="JobID")
-    evaluation_id: Text = Field(default="", alias="EvaluationID")
-    warnings: Texts = Field(default_factory=list)
+    job_id: str = Field(default="", alias="JobID")
+    evaluation_id: str = Field(default="", alias="EvaluationID")
+    warnings: list[str] = Field(default_factory=list)
 
 
 class ErrorBody(Wire):
     """The error envelope of the API."""
 
     status: int = 0
-    message: Text = ""
-    request_id: Text = Field(default="", alias="RequestID")
-    code: Text = ""
-    component: Text = ""
-    hint: Text = ""
-    details: AnyMap = Field(default_factory=dict)
+    message: str = ""
+    request_id: str = Field(default="", alias="RequestID")
+    code: str = ""
+    component: str = ""
+    hint: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ BacalhauMagicError                hint
 │   └── PayloadTooLargeError      size, limit, largest
 ├── ApiError                      method, url, status, code
 │   ├── UnreachableError
-│   ├── UnauthorizedError
+│   ├── UnauthorizedError         credential_origin
 │   ├── NotFoundError
 │   ├── RejectedError
 │   └── UnexpectedAnswerError
@@ -37,6 +37,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 __all__ = [
     "ApiError",
@@ -149,8 +150,11 @@ class PayloadTooLargeError(PackingError):
 class ApiError(BacalhauMagicError):
     """A request to a node failed; `status` is the HTTP status (0: no answer), `code` the server's own word.
 
-    `unsure`: the request may have had its effect, although no usable answer came.
+    `unsure`: the request may have had its effect, although no usable answer came. `retry_after`: seconds that the
+    server asked to wait before the next try, 0 where it said nothing.
     """
+
+    retry_after: float = 0.0
 
     def __init__(
         self, message: str, *, method: str = "", url: str = "", status: int = 0, code: str = "", hint: str = "", unsure: bool = False
@@ -168,7 +172,11 @@ class UnreachableError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """The endpoint wants a credential, or another one (401, 403)."""
+    """The endpoint wants a credential, or another one (401, 403); `credential_origin` is the setting of the one that was sent."""
+
+    def __init__(self, message: str, *, credential_origin: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.credential_origin = credential_origin
 
 
 class NotFoundError(ApiError):

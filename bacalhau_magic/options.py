@@ -208,7 +208,9 @@ class JobOptions(BaseModel):
     name: Annotated[PlainText | None, Option("identity", "NAME", configurable=False)] = Field(
         None, description="A name for people; every job is its own."
     )
-    profile: Annotated[str | None, Option("identity", "NAME", later=_LATER)] = Field(None, description="A profile of the Bacalhau CLI.")
+    profile: Annotated[PlainText | None, Option("identity", "NAME")] = Field(
+        None, description="Send the cell to the cluster of this profile of the Bacalhau CLI."
+    )
 
     args: tuple[str, ...] = Field((), description="The program's arguments, after -- on the line.")
 

@@ -52,6 +52,7 @@ LINES = {
     "dry_run": ("-n", True),
     "save": ("--save job.yaml", "job.yaml"),
     "name": ("--name 'my job'", "my job"),
+    "profile": ("--profile work", "work"),
     "args": ("-- --verbose a", ("--verbose", "a")),
 }
 
@@ -78,6 +79,7 @@ BAD = {
     "runtime": "--runtime cloud",
     "job": "--job 'a b'",
     "progress": "--progress loud",
+    "profile": "--profile ''",
 }
 
 

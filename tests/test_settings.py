@@ -11,7 +11,8 @@ import pytest
 
 from bacalhau_magic import _argspec as argspec
 from bacalhau_magic._marks import LOCAL_KEY_PREFIX
-from bacalhau_magic._settings import Settings, is_trusted, keep_credential, load, save, trust
+from bacalhau_magic._settings import Settings, load, save
+from bacalhau_magic._trust import is_trusted, keep_credential, trust
 from bacalhau_magic.errors import ConfigError, OptionError
 from bacalhau_magic.options import JobOptions, option_of
 
@@ -24,14 +25,18 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.folder, self.user, self.cli = root / "project" / "notebooks", root / "user", root / "cli"
         self.project_file, self.policy = root / "project" / "pyproject.toml", root / "policy.toml"
-        for folder in (self.folder, self.user, self.cli):
+        for folder in (self.folder, self.user, self.cli / "profiles"):
             folder.mkdir(parents=True)
+        self.profile("work", "http://work.example:1234")
 
     def project(self, text: str) -> None:
         self.project_file.write_text(f"[project]\nname = 'x'\n[tool.bacalhau-magic]\n{text}\n")
 
     def user_file(self, text: str) -> None:
         (self.user / "config.toml").write_text(text)
+
+    def profile(self, name: str, endpoint: str, token: str = "") -> None:
+        (self.cli / "profiles" / f"{name}.yaml").write_text(f"endpoint: {endpoint}\n" + (f"auth:\n  token: {token}\n" if token else ""))
 
     def load(self, config: dict[str, object] | None = None, **environment: str) -> Settings:
         return load(environment=environment, folder=self.folder, overrides=config, user=self.user, cli=self.cli, system_policy=self.policy)
@@ -101,6 +106,7 @@ VALUES = {
     "progress": ("text", "text"),
     "logs": ("no", False),
     "quiet": ("on", True),
+    "profile": ("work", "work"),
 }
 
 
@@ -362,7 +368,6 @@ def test_bacalhau_cli(place: Place) -> None:
 
 def test_bacalhau_cli_profile(place: Place) -> None:
     """A CLI profile names an endpoint and its token; BACALHAU_PROFILE chooses it."""
-    (place.cli / "profiles").mkdir()
     (place.cli / "profiles" / "work.yaml").write_text(f"endpoint: https://work.example:443\nauth:\n  token: {SECRET}\n")
     assert place.load().endpoint is None
     endpoint = place.load(None, BACALHAU_PROFILE="work").endpoint

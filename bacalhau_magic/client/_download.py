@@ -13,12 +13,11 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from .. import _marks
-from .._stages import Endpoint, JobRef
+from .._stages import Endpoint, JobRef, is_loopback
 from .._wire import SpecConfig
 from ..errors import ApiError, ResultError
 from ._client import Client
 from ._problems import clean
-from ._transport import is_loopback
 
 MAX_FILES = 100_000
 MAX_BYTES = 20_000_000_000

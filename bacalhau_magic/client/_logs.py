@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from .. import _wire
 from ..errors import ApiError, UnexpectedAnswerError
 from ._problems import clean, of_library
-from ._transport import authorization, is_loopback, tls_context
+from ._transport import answer_problem, authorization, proxy_for, tls_context
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -97,7 +97,7 @@ def open_stream(
     endpoint: Endpoint, job_id: str, *, namespace: str, follow: bool, execution_id: str, tail: bool, timeout: float = 10.0
 ) -> LogStream:
     """Open a job's log. Raises the ApiError family when the web socket can't be had."""
-    from websockets.exceptions import WebSocketException
+    from websockets.exceptions import InvalidStatus, WebSocketException
     from websockets.sync.client import connect, unix_connect
 
     facts = {"follow": "true" if follow else "", "execution_id": execution_id, "tail": "true" if tail else "", "namespace": namespace}
@@ -121,13 +121,17 @@ def open_stream(
         if endpoint.socket:
             opening = unix_connect(endpoint.socket, url, **settings)
         else:
-            if is_loopback(parts.hostname or ""):
-                settings["proxy"] = None
+            settings["proxy"] = proxy_for(endpoint.url)
             if scheme == "wss":
                 settings["ssl"] = tls_context(endpoint)
             opening = connect(url, **settings)
         # Entered here, and left by `close` without the closing handshake that leaving it would wait for.
         connection = opening.__enter__()
-    except (WebSocketException, OSError, EOFError) as error:
+    except InvalidStatus as error:
+        refused = error.response
+        if refused.status_code not in (401, 403):
+            raise of_library(error, endpoint.label, "GET", url) from error
+        raise answer_problem(endpoint.label, "GET", url, refused.status_code, bytes(refused.body or b""), endpoint.credential) from error
+    except (WebSocketException, OSError, EOFError, ImportError, ValueError) as error:
         raise of_library(error, endpoint.label, "GET", url) from error
     return LogStream(connection, endpoint.label, url)

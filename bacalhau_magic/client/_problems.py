@@ -54,6 +54,10 @@ _MEANINGS: Mapping[str, Meaning] = {
     "builtins.TimeoutError": "lost",
     "ssl.SSLError": "unsent",
     "builtins.OSError": "lost",
+    "builtins.EOFError": "lost",
+    "builtins.ImportError": "unsent",
+    "builtins.ValueError": "unsent",
+    "builtins.RuntimeError": "lost",
 }
 
 
@@ -96,7 +100,7 @@ def _advice(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen:
         if isinstance(seen, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(seen):
-            return "The endpoint's certificate is not trusted: name its authority's file with BACALHAU_API_TLS_CACERT."
+            return "The endpoint's certificate is not trusted: name its authority's file with BACALHAU_API_TLS_CAFILE."
         seen = seen.__cause__ or seen.__context__
     return ""
 

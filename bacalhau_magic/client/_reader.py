@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ApiError
+from ..errors import BacalhauMagicError
 from ._client import Client
 from ._logs import LogStream, LogStreamError
 
@@ -69,7 +69,7 @@ class Reader:
             self._put(LogOver(self.number, "closed"))
         except LogStreamError as error:
             self._put(LogOver(self.number, "refused", error.message))
-        except ApiError as error:
+        except BacalhauMagicError as error:
             self._put(LogOver(self.number, "lost", error.message))
 
     def _put(self, item: object) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
+from .._stages import Credential, is_loopback
 from ..errors import ApiError, ConfigError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError, UnreachableError
 from ._problems import clean, of_library
 
@@ -31,6 +32,8 @@ _PASSING = (429, 502, 503, 504)
 """Statuses that a later try may not meet."""
 _TRIES = 4
 _FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+"""Seconds that a call waits at most when the server asks for patience; beyond that the caller hears of it."""
 
 
 class Budget:
@@ -59,6 +62,12 @@ class Budget:
                 heapq.heapify(self._waiting)
                 self._changed.notify_all()
 
+    def rest(self, seconds: float) -> None:
+        """Let nobody through for so long: the server asked for it."""
+        with self._changed:
+            self._tokens = min(self._tokens, 1.0 - seconds * self.per_second)
+            self._at = time.monotonic()
+
     def _refill(self) -> bool:
         now = time.monotonic()
         self._tokens = min(max(1.0, self.per_second), self._tokens + (now - self._at) * self.per_second)
@@ -78,10 +87,17 @@ def budget(endpoint: Endpoint, per_second: float) -> Budget:
         return found
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine itself."""
-    bare = host.strip("[]").lower()
-    return bare in ("localhost", "::1", "0.0.0.0", "::") or bare.startswith("127.")
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL, by the same variables for requests and log streams."""
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    named = urllib.request.getproxies()
+    return named.get(parts.scheme) or named.get("all")
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
@@ -94,7 +110,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"The CA file {endpoint.ca_file!r} can't be used: {error}.",
-            setting="BACALHAU_API_TLS_CACERT",
+            setting="api_tls_cafile",
             hint="Name a PEM file that holds the authority's certificate.",
         ) from error
     if not endpoint.verify:
@@ -160,9 +176,10 @@ class Transport:
                 return self._once(method, path, query, body, headers, timeout, background)
             except ApiError as error:
                 passing = isinstance(error, UnreachableError) or error.status in _PASSING
-                if not (retry and passing and attempt < _TRIES):
+                if not (retry and passing and attempt < _TRIES) or error.retry_after > _LONGEST_PAUSE:
                     raise
-            time.sleep(pause)
+                asked_for = error.retry_after
+            time.sleep(max(pause, asked_for))
             pause *= 2
         raise AssertionError("unreachable")
 
@@ -185,6 +202,7 @@ class Transport:
             content = self._read(answer, method)
             status = answer.status_code
             url = str(answer.request.url)
+            patience = _retry_after(answer.headers.get("Retry-After", ""))
         if status == 200:
             try:
                 return json.loads(content)
@@ -197,7 +215,13 @@ class Transport:
                     unsure=True,
                     hint="Check that the endpoint is a Bacalhau API and not a web page or a proxy.",
                 ) from error
-        raise answer_problem(self.endpoint.label, method, url, status, content)
+        sent_with = self.endpoint.credential if "authorization" in answer.request.headers else Credential()
+        problem = answer_problem(self.endpoint.label, method, url, status, content, sent_with)
+        if patience:
+            problem.retry_after = patience
+            problem.hint = f"The server asks to wait {patience:g} s before the next try."
+            self.budget.rest(min(patience, _LONGEST_PAUSE))
+        raise problem
 
     def _read(self, answer: httpx.Response, method: str) -> bytes:
         pieces, size = [], 0
@@ -238,7 +262,7 @@ class Transport:
             for _ in range(6):
                 self.budget.take(background=background)
                 request = http.build_request(method, url, params=query, content=body, headers=headers, timeout=_timeouts(timeout))
-                answer = http.send(request, stream=True)
+                answer = self._send(http, request)
                 try:
                     if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                         yield answer
@@ -260,8 +284,15 @@ class Transport:
                     http = self._client(anonymous=True)
                 url, query = str(there), None
             raise UnexpectedAnswerError(f"{self.endpoint.label} redirects in a circle.", method=method, url=url)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
             raise of_library(error, self.endpoint.label, method, url) from error
+
+    def _send(self, http: httpx.Client, request: httpx.Request) -> httpx.Response:
+        try:
+            return http.send(request, stream=True)
+        except (OSError, RuntimeError) as error:
+            # Not wrapped by httpx: a socket's path that is gone, a client closed by another thread.
+            raise of_library(error, self.endpoint.label, request.method, str(request.url)) from error
 
     def _client(self, anonymous: bool) -> httpx.Client:
         with self._lock:
@@ -282,21 +313,32 @@ class Transport:
             # Never over the socket, and with the system's authorities: this place is not the endpoint.
             return httpx.Client(headers=headers, transport=self._handler, limits=limits)
         url = self.endpoint.url.rstrip("/")
-        host = httpx.URL(url).host
         # A plain URL needs no authorities, and reading them takes 20 ms.
         verify: ssl.SSLContext | bool = tls_context(self.endpoint) if url.startswith("https:") else False
         transport = self._handler
         if transport is None and self.endpoint.socket:
             transport = httpx.HTTPTransport(uds=self.endpoint.socket, limits=limits)
-        return httpx.Client(
-            base_url=url,
-            headers={**headers, **authorization(self.endpoint)},
-            transport=transport,
-            verify=verify,
-            limits=limits,
-            # A proxy of the environment has no business on this machine's own addresses.
-            trust_env=not self.endpoint.socket and not is_loopback(host),
-        )
+        try:
+            return httpx.Client(
+                base_url=url,
+                headers={**headers, **authorization(self.endpoint)},
+                transport=transport,
+                verify=verify,
+                limits=limits,
+                # A proxy of the environment has no business on this machine's own addresses.
+                trust_env=not self.endpoint.socket and not self.endpoint.is_loopback,
+            )
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"The proxy that the environment names can't be used: {clean(str(error), 200)}.",
+                setting="HTTPS_PROXY" if url.startswith("https:") else "HTTP_PROXY",
+                hint="Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or name this host in NO_PROXY.",
+            ) from error
+
+
+def _retry_after(text: str) -> float:
+    """Seconds of a Retry-After header; 0 where there is none, or one by a clock that need not be ours."""
+    return float(text) if text.isdigit() and len(text) < 6 else 0.0
 
 
 def _timeouts(seconds: float) -> httpx.Timeout:
@@ -305,34 +347,41 @@ def _timeouts(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(seconds, 10.0))
 
 
-def answer_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+def answer_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential | None = None) -> ApiError:
     """The error that an answer of another status than 200 means, in the server's own words where it gave some."""
     body = _envelope(content)
     if body is None:
-        return _bare_problem(label, method, url, status, content)
+        return _bare_problem(label, method, url, status, content, credential or Credential())
     reason = body.details.get("reason") if isinstance(body.details.get("reason"), str) else ""
     message = clean(body.message) or f"status {status}"
     hint = clean(body.hint)
     facts: dict[str, Any] = {"method": method, "url": url, "status": status, "code": clean(body.code)}
     if status in (401, 403):
-        said = clean(reason or "") or message
-        return UnauthorizedError(
-            f"{label} refuses the request: {said}.",
-            hint="Set BACALHAU_API_KEY, or BACALHAU_API_USERNAME and BACALHAU_API_PASSWORD, for this endpoint." if status == 401 else hint,
-            **facts,
-        )
+        return _refused(label, clean(reason or "") or message, credential or Credential(), hint, facts)
     if status == 404:
         return NotFoundError(f"{label}: {message}.", hint=hint, **facts)
     if reason:
         message = f"{message} ({clean(reason)})"
+    # A 5xx says that something broke, perhaps after the request had its effect.
+    facts["unsure"] = status >= 500
     return RejectedError(f"{label} refuses the request: {message.rstrip('.')}.", hint=hint, **facts)
 
 
-def _bare_problem(label: str, method: str, url: str, status: int, content: bytes) -> ApiError:
+def _refused(label: str, said: str, credential: Credential, hint: str, facts: dict[str, Any]) -> UnauthorizedError:
+    """A refusal of who asks, with the setting that the credential came from."""
+    advice = "Write %bacalhau login, or set BACALHAU_API_KEY (or BACALHAU_API_USERNAME and _PASSWORD), for this endpoint."
+    if facts["status"] == 403 and credential:
+        advice = hint
+    return UnauthorizedError(
+        f"{label} refuses the request: {said.rstrip('.')}. {credential.sentence}", hint=advice, credential_origin=credential.origin, **facts
+    )
+
+
+def _bare_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential) -> ApiError:
     said = clean(content[:200].decode("utf-8", "replace")).strip()
     facts: dict[str, Any] = {"method": method, "url": url, "status": status}
     if status in (401, 403):
-        return UnauthorizedError(f"{label} refuses the request (status {status}).", hint="Check the credential for this endpoint.", **facts)
+        return _refused(label, f"status {status}", credential, "", facts)
     if status == 404:
         return NotFoundError(f"{label} does not know {url}.", hint="Check that the endpoint is a Bacalhau API.", **facts)
     if status == 413:

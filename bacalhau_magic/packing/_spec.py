@@ -208,7 +208,7 @@ def _labels(request: CellRequest, request_id: str) -> dict[str, str]:
     if request.options.name:
         labels[_marks.NAME_LABEL] = _slug(request.options.name)
     if request.notebook:
-        labels[_marks.NOTEBOOK_LABEL] = hashlib.sha256(request.notebook.encode()).hexdigest()[:16]
+        labels[_marks.NOTEBOOK_LABEL] = _marks.notebook_mark(request.notebook)
     return labels
 
 

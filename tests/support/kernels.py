@@ -97,6 +97,14 @@ class Kernel:
     def run(self, code: str, timeout: float = 60) -> Ran:
         return self.collect(self.send(code), timeout)
 
+    def answer(self, code: str, *texts: str) -> tuple[Ran, list[dict[str, Any]]]:
+        """Run code that asks for input, and answer each question; what was asked comes back too."""
+        request, asked = self.send(code), []
+        for text in texts:
+            asked.append(self.client.get_stdin_msg(timeout=30)["content"])
+            self.client.input(text)
+        return self.collect(request), asked
+
     def stop(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)

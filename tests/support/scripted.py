@@ -106,6 +106,7 @@ class Server:
     def __post_init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
         self._logs: Callable[[Socket, int], None] = lambda stream, _: stream.close()
+        self._no_logs: tuple[int, dict[str, str]] | None = None
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,7 +121,7 @@ class Server:
             def _any(self) -> None:
                 script._handle(self)
 
-            do_GET = do_PUT = do_DELETE = do_POST = _any  # noqa: N815
+            do_GET = do_PUT = do_DELETE = do_POST = do_CONNECT = _any  # noqa: N815
 
         if self.path:
 
@@ -160,6 +161,10 @@ class Server:
         """What a log stream does; called with the stream and its number, counted from 1."""
         self._logs = script
 
+    def answer_logs(self, status: int, **headers: str) -> None:
+        """Answer every log stream with a plain status in place of a web socket."""
+        self._no_logs = status, headers
+
     def count(self, method: str, pattern: str) -> int:
         return sum(request.method == method and bool(re.fullmatch(pattern, request.path)) for request in self.requests)
 
@@ -197,6 +202,12 @@ class Server:
         handler.wfile.write(data)
 
     def _upgrade(self, handler: BaseHTTPRequestHandler) -> None:
+        if self._no_logs:
+            handler.send_response(self._no_logs[0])
+            for key, text in {"Content-Length": "0", **self._no_logs[1]}.items():
+                handler.send_header(key, text)
+            handler.end_headers()
+            return
         key = handler.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         handler.send_response(101)
         handler.send_header("Upgrade", "websocket")
