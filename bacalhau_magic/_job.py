@@ -92,8 +92,8 @@ class RemoteJob:
         for listener in self._listeners:
             listener(event)
 
-    def _listen(self, listener: Callable[[JobEvent | None], None]) -> Snapshot:
-        """From now on hand every event to `listener`, and None at the end; returns the snapshot until now."""
+    def listen(self, listener: Callable[[JobEvent | None], None]) -> Snapshot:
+        """From now on hand every event to `listener`, on the job's own thread, and None at the end; returns the snapshot until now."""
         with self._lock:
             self._listeners.append(listener)
             snapshot = self._snapshot
@@ -101,7 +101,8 @@ class RemoteJob:
             listener(None)
         return snapshot
 
-    def _forget(self, listener: Callable[[JobEvent | None], None]) -> None:
+    def forget(self, listener: Callable[[JobEvent | None], None]) -> None:
+        """Hand no more events to `listener`."""
         with self._lock:
             self._listeners.remove(listener)
 
@@ -274,7 +275,7 @@ class RemoteJob:
         try:
             yield from _lines(past, pieces if follow and not self.done() else None)
         finally:
-            self._forget(pieces.put)
+            self.forget(pieces.put)
 
     # Waiting
 
@@ -284,7 +285,7 @@ class RemoteJob:
         Raises what kept the job from being sent, and JobInterruptedError. Closing the view is the caller's.
         """
         events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
-        drawing = _Drawing(view, self._listen(events.put))
+        drawing = _Drawing(view, self.listen(events.put))
         interrupts = 0
         try:
             while not drawing.over:
@@ -295,7 +296,7 @@ class RemoteJob:
                     self._on_interrupt(interrupts, stop_on_interrupt)
             return self._end(interrupts)
         finally:
-            self._forget(events.put)
+            self.forget(events.put)
 
     async def wait_async(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
         """As `wait`, and the kernel's event loop goes on meanwhile, so that buttons and other cells' widgets live."""
@@ -307,7 +308,7 @@ class RemoteJob:
             events.put(event)
             loop.call_soon_threadsafe(news.set)
 
-        drawing = _Drawing(view, self._listen(listener))
+        drawing = _Drawing(view, self.listen(listener))
         interrupts = 0
         try:
             while not drawing.over:
@@ -319,7 +320,7 @@ class RemoteJob:
                     self._on_interrupt(interrupts, stop_on_interrupt)
             return self._end(interrupts)
         finally:
-            self._forget(listener)
+            self.forget(listener)
 
     def _on_interrupt(self, count: int, stop: bool) -> None:
         """The first interrupt stops the job where the cell sent it; otherwise, and at the second, the wait ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +14,7 @@ from IPython.core.magic import no_var_expand
 from ._autoawait import AutoAwait
 
 if TYPE_CHECKING:
+    from ._board import Board
     from ._job import RemoteJob
     from ._session import Session
     from ._stages import CellRequest, JobResult
@@ -28,6 +30,7 @@ class Bacalhau:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self._session: Session | None = None
+        self._board: Board | None = None
 
     @property
     def session(self) -> Session:
@@ -35,12 +38,13 @@ class Bacalhau:
         if self._session is None:
             from ._session import session
 
-            self._session = session()
-            around = self._session.surroundings
+            found = session()
+            around = found.surroundings
             around.namespace = self.shell.user_ns
             around.place = self.place
             around.cell = self.cell_id
             around.filename = self._name
+            self._session = found
         return self._session
 
     @property
@@ -68,6 +72,24 @@ class Bacalhau:
         with suppress(Exception):  # a kernel of another make need not know its parent message
             return self.kernel.get_parent() or {}
         return {}
+
+    def open_board(self) -> None:
+        """Begin to tell JupyterLab's jobs panel of this session's jobs, where a front end is live."""
+        if self.place() == "notebook":
+            # On a thread: what it imports takes 0.3 s, which the first cell needs too, but %load_ext does not.
+            threading.Thread(target=self._open_board, name="bacalhau-board-open", daemon=True).start()
+
+    def _open_board(self) -> None:
+        with suppress(Exception):  # without its panel all the rest works
+            from ._board import Board
+
+            self._board = Board(self.session).open()
+
+    def close_board(self) -> None:
+        """Tell the panel no more."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
 
     # Magics
 
@@ -243,13 +265,16 @@ def load(shell: Any) -> None:
     hook = AutoAwait(shell, "bacalhau", magics.cell, magics.cell_awaited)
     hook.install()
     shell.register_magic_function(magics.line, "line", "bacalhau")
-    setattr(shell, _ATTRIBUTE, hook)
+    setattr(shell, _ATTRIBUTE, (hook, magics))
+    magics.open_board()
 
 
 def unload(shell: Any) -> None:
     """Take the magics out of a shell."""
-    hook = getattr(shell, _ATTRIBUTE, None)
-    if hook is not None:
+    loaded = getattr(shell, _ATTRIBUTE, None)
+    if loaded is not None:
+        hook, magics = loaded
         hook.remove()
+        magics.close_board()
         shell.magics_manager.magics["line"].pop("bacalhau", None)
         delattr(shell, _ATTRIBUTE)

@@ -78,6 +78,8 @@ class Session:
         self.jobs: dict[str, RemoteJob] = {}
         self.started: list[RemoteJob] = []
         self.last: RemoteJob | None = None
+        self.on_begin: list[Callable[[RemoteJob], None]] = []
+        """Called with every job that begins, before its flow does."""
         self._clients: dict[Endpoint, Client] = {}
         self._targets: dict[Endpoint | None, tuple[float, Target]] = {}
         self._lock = threading.Lock()
@@ -291,6 +293,8 @@ class Session:
         self.started = [*(old for old in self.started if not old.done()), job][-1000:]
         if mark:
             job.mark()
+        for told in self.on_begin:
+            told(job)
         return job.start()
 
     def submitted(self, request: CellRequest) -> RemoteJob:

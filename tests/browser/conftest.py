@@ -19,6 +19,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import wheels
 
 TOKEN = "browsertest"
 _PANEL = "[...(window.jupyterapp?.shell?.widgets('main') ?? [])].find(it => it.sessionContext && it.content?.widgets)"
@@ -89,7 +90,14 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def labextensions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this tree's own JupyterLab extension, from a wheel of it: what is installed may be older."""
+    folder = tmp_path_factory.mktemp("wheel")
+    return wheels.labextensions(wheels.built(folder), folder / "labextensions")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, labextensions: Path) -> Iterator[Lab]:
     """A JupyterLab with nothing of this user's own settings."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     home = tmp_path_factory.mktemp("lab")
@@ -108,7 +116,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     port = _free_port()
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.extra_labextensions_path={labextensions}"]
+    command += [f"--JupyterNotebookApp.extra_labextensions_path={labextensions}"]
     with (home / "lab.log").open("wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"

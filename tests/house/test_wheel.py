@@ -25,9 +25,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
-    """Every file below the package is in the wheel, with the notebook, the card and what travels into jobs; no test is."""
+    """Every file below the package is in the wheel, with the notebook, the card, what travels into jobs and the lab extension; no test is."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    package = (path for path in (ROOT / "bacalhau_magic").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    generated = {"__pycache__", "labextension"}
+    package = (path for path in (ROOT / "bacalhau_magic").rglob("*") if path.is_file() and not generated & set(path.parts))
     assert {path.relative_to(ROOT).as_posix() for path in package} <= names
     assert {
         "bacalhau_magic/_notebooks/01_first_job.ipynb",
@@ -38,7 +39,11 @@ def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
         "bacalhau_magic/remote/bootstrap.sh",
         "bacalhau_magic/remote/codec.py",
     } <= names
-    assert {name.split("/")[0] for name in names} == {"bacalhau_magic", "bacalhau_magic-0.1.0.dist-info"}
+    data = "bacalhau_magic-0.1.0.data"
+    assert {name.split("/")[0] for name in names} == {"bacalhau_magic", "bacalhau_magic-0.1.0.dist-info", data}
+    extension = f"{data}/data/share/jupyter/labextensions/bacalhau-magic"
+    assert {f"{extension}/package.json", f"{extension}/install.json"} <= names
+    assert not any(name.startswith("bacalhau_magic/labextension") for name in names)
 
 
 def test_the_wheel_works_without_the_repository(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+/** Brings the kernels of all notebooks to the job board. */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { INotebookTracker, NotebookPanel } from "@jupyterlab/notebook";
+import type { Kernel } from "@jupyterlab/services";
+import type { JSONObject } from "@lumino/coreutils";
+
+import { IKernel, JobBoard } from "../jobboard";
+import { IJobBoard, PluginIDs } from "../tokens";
+
+const KEPT = "bacalhau-magic:jobs";
+
+export const board: JupyterFrontEndPlugin<JobBoard> = {
+  id: PluginIDs.board,
+  description: "The jobs of all kernels at hand.",
+  autoStart: true,
+  provides: IJobBoard,
+  requires: [INotebookTracker],
+  activate: (_app: JupyterFrontEnd, notebooks: INotebookTracker): JobBoard => {
+    const made = new JobBoard();
+    made.restore(kept());
+    made.changed.connect(() => {
+      keep(made);
+    });
+    notebooks.widgetAdded.connect((_, panel) => {
+      watch(made, panel);
+    });
+    notebooks.forEach((panel) => {
+      watch(made, panel);
+    });
+    return made;
+  },
+};
+
+/** Follow the kernel of one notebook: another one, a restart, its end. */
+function watch(board: JobBoard, panel: NotebookPanel): void {
+  const context = panel.sessionContext;
+  let current = "";
+  let renewed = false;
+  const attach = (): void => {
+    const connection = context.session?.kernel;
+    if (current && current !== connection?.id) board.detach(current);
+    current = connection?.id ?? "";
+    if (connection) void board.attach(kernel(connection, () => panel.context.path));
+  };
+  context.kernelChanged.connect(attach);
+  context.statusChanged.connect((_, status) => {
+    // A restart drops the kernel's comms on this side too.
+    if (status === "restarting" || status === "autorestarting") {
+      renewed = true;
+      if (current) board.detach(current);
+    } else if (renewed && (status === "idle" || status === "busy")) {
+      renewed = false;
+      attach();
+    }
+  });
+  panel.disposed.connect(() => {
+    if (current) board.detach(current);
+  });
+  attach();
+}
+
+function kernel(connection: Kernel.IKernelConnection, path: () => string): IKernel {
+  return {
+    id: connection.id,
+    get path() {
+      return path();
+    },
+    knows: async (id) => {
+      try {
+        const { content } = await connection.requestCommInfo({ target_name: id });
+        return content.status === "ok" && id in content.comms;
+      } catch {
+        return false; // it ended meanwhile
+      }
+    },
+    connect: (id, onMessage) => {
+      if (connection.hasComm(id)) throw new Error(`The comm ${id} is in use.`);
+      const comm = connection.createComm(id, id);
+      comm.onMsg = (message): void => {
+        onMessage(message.content.data);
+      };
+      return {
+        send: (data) => {
+          if (!comm.isDisposed && !connection.isDisposed) comm.send({ ...data } satisfies JSONObject);
+        },
+        dispose: () => {
+          comm.dispose();
+        },
+      };
+    },
+  };
+}
+
+/** The last known jobs of this browser tab, so that a reload shows them before any kernel answers. */
+function kept(): unknown {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+  } catch {
+    return [];
+  }
+}
+
+function keep(board: JobBoard): void {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(board));
+  } catch {
+    // A storage that is full or forbidden costs the memory of a reload, nothing else.
+  }
+}

@@ -1,0 +1,88 @@
+"""The extension as it is installed: from the wheel, without Node.js, and what an install without it says."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import wheels
+
+pytestmark = pytest.mark.timeout(300)
+
+BUDGET = 60_000
+"""Bytes, gzipped, of all that a page may load."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This tree's wheel, which must have the extension."""
+    return wheels.built(tmp_path_factory.mktemp("wheel"), BACALHAU_MAGIC_LABEXTENSION="require")
+
+
+def test_a_fresh_environment_without_node_lists_it_as_ok(wheel: Path, tmp_path: Path) -> None:
+    """The wheel in a fresh environment, no Node.js on PATH: `jupyter labextension list` says that it is enabled and OK."""
+    # The environment sees this one's JupyterLab, and nothing of its share/: its own prefix comes first and alone has us.
+    venv.create(tmp_path / "fresh", with_pip=False)
+    python = tmp_path / "fresh/bin/python"
+    site = subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True)
+    Path(site.stdout.strip(), "outer.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {"PATH": str(empty), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-deps",
+        "--ignore-installed",
+        "--no-warn-script-location",
+    ]
+    done = subprocess.run([*install, str(wheel)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run(
+        [python, "-m", "jupyterlab.labextensions", "list"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    (line,) = (line for line in (listed.stdout + listed.stderr).splitlines() if "bacalhau-magic" in line)
+    assert "v0.1.0" in line
+    assert "enabled" in line
+    assert "OK" in line
+    assert "python, bacalhau-magic" in line
+
+
+def test_the_bundle_is_small(wheel: Path, tmp_path: Path) -> None:
+    """All that a page loads of it, gzipped, stays within the budget."""
+    folder = wheels.labextensions(wheel, tmp_path) / "bacalhau-magic/static"
+    sizes = {file.name: len(gzip.compress(file.read_bytes(), mtime=0)) for file in folder.glob("*.js")}
+    print(f"the extension, gzipped: {sum(sizes.values())} bytes ({sizes})")  # noqa: T201 - the number is wanted, with -s
+    assert 1000 < sum(sizes.values()) <= BUDGET
+
+
+def test_without_the_extension_all_the_rest_is_built(tmp_path: Path) -> None:
+    """SKIP_JUPYTER_BUILDER leaves the extension out of the wheel, and nothing else."""
+    wheel = wheels.built(tmp_path, SKIP_JUPYTER_BUILDER="1")
+    assert not list(wheels.labextensions(wheel, tmp_path / "found").iterdir() if (tmp_path / "found").exists() else [])
+
+
+def test_a_build_that_fails_says_why_and_leaves_the_extension_out(tmp_path: Path) -> None:
+    """A registry that can't be reached costs the extension, which is said; the wheel is built."""
+    copy = tmp_path / "tree"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=wheels.ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if not name.startswith("tests/") and (wheels.ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((wheels.ROOT / name).read_bytes())
+    environment = os.environ | {"npm_config_registry": "http://127.0.0.1:9/", "npm_config_cache": str(tmp_path / "cache")}
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
+    done = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The JupyterLab extension is left out: the bundler can't be installed" in done.stdout + done.stderr
+    assert list(copy.glob("dist/*.whl"))
