@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from bench import MIB, Bench
+from bench import MIB, Bench, cgroups_of
 
 from bacalhau_magic.node.executors import _limits
 from bacalhau_magic.node.executors._container import ContainerExecutor, command_line
 from bacalhau_magic.node.executors._gpus import AMD, NVIDIA, Gpu
 from bacalhau_magic.node.executors._interpreters import Interpreters
+from bacalhau_magic.node.executors._limits import Cgroups
 from bacalhau_magic.node.executors._probe import probe
 from bacalhau_magic.node.executors._seam import Ending, Mount, RunSpec
 
@@ -190,3 +192,39 @@ def test_the_probe_refuses_a_bubblewrap_that_does_not_work(tmp_path: Path, monke
     found = probe(tmp_path / "scratch")
     assert found.host.name == "process"
     assert found.host.why == "bubblewrap does not work here: setting up uid map: Permission denied"
+
+
+_LEAKY = """#!{python}
+import os, sys
+words = sys.argv[1:]
+if "--args" in words:
+    place = words.index("--args")
+    given = open(int(words[place + 1]), "rb", closefd=False).read().split(b"\\0")[:-1]
+    words[place : place + 2] = [word.decode() for word in given if word != b"{dropped}"]
+os.execv("{real}", ["bwrap", *words])
+"""
+
+
+@pytest.mark.bubblewrap
+def test_an_escape_that_works_disables_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bubblewrap that leaves the network open is tried, found out and not used, with the reason; the trial leaves nothing."""
+    real = shutil.which("bwrap")
+    (tmp_path / "bwrap").write_text(_LEAKY.format(python=sys.executable, dropped="--unshare-net", real=real))
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = probe(tmp_path / "scratch")
+    assert (found.host.name, found.host.limits["network"]) == ("process", "not available")
+    assert found.host.why == "bubblewrap does not isolate here: a job could reach an abstract socket"
+    assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == ["etc", "programs.json"]
+
+
+@pytest.mark.bubblewrap
+def test_a_trial_that_was_killed_is_cleared_away(tmp_path: Path) -> None:
+    """What the trial of a killed node left, a folder and a cgroup, is gone after the next one."""
+    left = tmp_path / "scratch" / "trial-0000"
+    (left / "inputs").mkdir(parents=True)
+    group = Cgroups.found().make("trial-0000", cpus=1, memory=64 * MIB)
+    probe(tmp_path / "scratch")
+    assert not left.exists()
+    assert not cgroups_of("trial-0000")
+    assert group is None or not any(folder.exists() for folder in group.folders)
