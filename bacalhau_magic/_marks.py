@@ -30,7 +30,6 @@ META_TIMEOUT = "bacalhau-magic/timeout"
 META_INTERPRETER = "bacalhau-magic/interpreter"
 """The submitting kernel's Python. Present only in a job for the embedded node without a chosen image: it makes
 the node run the job in its host executor. It never leaves this machine."""
-META_STAGED = "bacalhau-magic/staged"
 META_SANDBOX = "bacalhau-magic/sandbox"
 """Present ("1") in a job of the embedded node that may run isolated only (`--sandbox`)."""
 
@@ -67,6 +66,3 @@ LIMIT_NONE = "not available"
 
 LOCAL_KEY_PREFIX = "bmlocal-"
 """A key with this prefix is the embedded node's: it routes as local."""
-
-STAGED_PREFIX = "staged:"
-"""An input source `localDirectory` on the embedded node whose SourcePath lies in its staging folder."""

@@ -201,6 +201,14 @@ class CellRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Staged:
+    """A large input that goes by the embedded node's staging folder: `place` is where it will lie when the job is sent."""
+
+    item: InputItem = field(repr=False)
+    place: Path
+
+
+@dataclass(frozen=True, slots=True)
 class PackedJob:
     """A job that is ready to be sent: the wire Job, its JSON, and the nonce of its packets."""
 
@@ -211,6 +219,7 @@ class PackedJob:
     route: Route
     body_hash: str = ""
     notices: tuple[str, ...] = ()
+    staged: tuple[Staged, ...] = ()
 
     @property
     def name(self) -> str:

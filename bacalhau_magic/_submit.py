@@ -14,6 +14,7 @@ from ._ledger import Ledger, Row
 from ._stages import JobRef, PackedJob
 from .client import Client
 from .errors import ApiError, RejectedError, UnreachableError
+from .packing import stage, unstage
 
 _LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before each look for a job whose answer was lost: the server may still be storing it."""
@@ -30,8 +31,9 @@ def submit(
 ) -> JobRef:
     """Send the job and return its reference.
 
-    Raises the ApiError family: the job was not accepted; or UnreachableError with `unsure` set: it may have been.
+    Raises UnsendableInputError for a large input that can't be staged; the ApiError family: the job was not accepted; or UnreachableError with `unsure` set: it may have been.
     """
+    stage(packed)
     job, endpoint = packed.job, client.endpoint
     language = job.task.meta.get(_marks.META_LANGUAGE, "")
     ledger.begin(
@@ -53,10 +55,12 @@ def submit(
     except ApiError as error:
         if not error.unsure:
             ledger.forget(packed.request_id)
+            unstage(packed)
             raise
         job_id = _look_up(client, packed, ledger, error)
         if not job_id:
             ledger.forget(packed.request_id)
+            unstage(packed)
             raise
     except BaseException:
         # An interrupt in the middle of the request: whether it arrived is not known.

@@ -9,7 +9,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,9 @@ __all__ = ["Orchestrator"]
 
 _IN_ROW = 32_768
 """A longer data URL is kept as a file beside the database, so that a row stays small."""
+
+_STAGED_ALONE = 86_400.0
+"""Seconds for which what was staged may wait for its job."""
 
 
 class Orchestrator:
@@ -170,19 +173,20 @@ class Orchestrator:
         before = _gather.disk_use(self.store.folder)
         jobs = self.store.finished_before(time.time_ns() - int(older_than * 1e9))
         done = 0
+        staged: set[str] = set()
         for job_id in jobs:
             executions = self.store.executions(job_id)
             if any(execution.id in self.attempts for execution in executions):
                 continue
-            row = self.store.job(job_id)
+            if row := self.store.job(job_id):
+                staged |= self._staged(row)
             self.store.forget(job_id)
             self._secrets.pop(job_id, None)
             for execution in executions:
                 _gather.remove(self.execution_folder(execution.id))
             _gather.remove(self.store.jobs_folder / job_id)
-            for staged in self._staged(row) if row else ():
-                _gather.remove(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
             done += 1
+        self._sweep_staging(staged)
         return {"Jobs": done, "Bytes": max(before - _gather.disk_use(self.store.folder), 0)}
 
     # After a crash
@@ -225,6 +229,7 @@ class Orchestrator:
         for folder in list(self.store.jobs_folder.iterdir()):
             if folder.name not in jobs:
                 _gather.remove(folder)
+        self._sweep_staging()
 
     def stop_all(self) -> list[Attempt]:
         """Stops every job; the attempts that are still ending."""
@@ -518,13 +523,23 @@ class Orchestrator:
                 except _inputs.InputProblem as problem:
                     raise Refusal(str(problem), code="BadRequest", component="Node") from None
 
-    def _staged(self, job: JobRow) -> list[Path]:
-        found = []
+    def _staged(self, job: JobRow) -> set[str]:
+        """The names in the staging folder that a job's inputs lie in."""
+        found = set()
         for source in job.task.get("InputSources") or ():
             if source["Source"]["Type"].lower() in _inputs.STAGED_TYPES:
                 with suppress(_inputs.InputProblem):
-                    found.append(_inputs.inside(self.store.staging, str(source["Source"]["Params"].get("SourcePath", ""))))
+                    path = _inputs.inside(self.store.staging, str(source["Source"]["Params"].get("SourcePath", "")))
+                    found.add(path.relative_to(os.path.realpath(self.store.staging)).parts[0])
         return found
+
+    def _sweep_staging(self, forgotten: Collection[str] = ()) -> None:
+        """Removes what only forgotten jobs had staged, and what was staged for a job that never came."""
+        used = {name for job in self.store.jobs() for name in self._staged(job)}
+        for path in list(self.store.staging.iterdir()):
+            alone = path.name in forgotten or time.time() - path.lstat().st_mtime > _STAGED_ALONE
+            if path.name not in used and alone:
+                _gather.remove(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     # Long inline inputs
 

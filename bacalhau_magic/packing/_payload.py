@@ -17,7 +17,7 @@ import shlex
 import stat
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -98,10 +98,10 @@ def data_url(archive: bytes) -> str:
     return "data:application/gzip;base64," + base64.b64encode(archive).decode("ascii")
 
 
-def payload(request: CellRequest, nonce: str, *, compiled: bool = False) -> bytes:
+def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhere: Collection[str] = ()) -> bytes:
     """The tar.gz of a request: everything but the inputs that have a target of their own.
 
-    With `compiled` the wrapper's bytecode for this Python comes along, for a job that this very Python will run.
+    Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it. With `compiled` the wrapper's bytecode for this Python comes along, for a job that this very Python will run.
     """
     archive = Archive(_wrapper(request.language.wrapper, compiled))
     hidden = PurePosixPath(PAYLOAD_FOLDER)
@@ -110,8 +110,14 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False) -> byte
     for name, text in _facts(request, nonce).items():
         archive.file(hidden / name, text.encode())
     for item in request.inputs:
-        if not item.target and not item.url:
+        if item.target or item.url:
+            continue
+        if item.path not in elsewhere:
             _add(archive, item, item.path)
+        elif item.source is not None and item.source.is_dir():
+            archive.folder(item.path)
+        else:
+            archive.file(item.path, b"")
     return archive.compressed()
 
 
@@ -150,7 +156,7 @@ def _add(archive: Archive, item: InputItem, path: str) -> None:
         if item.source is None:
             archive.file(path, item.data)
             return
-        for place, source in _files_below(item, item.source, PurePosixPath(path)):
+        for place, source in files_below(item, item.source, PurePosixPath(path)):
             if source is None:
                 archive.folder(place)
             else:
@@ -163,7 +169,7 @@ def _add(archive: Archive, item: InputItem, path: str) -> None:
         raise UnsendableInputError(item.name, f"{problem.strerror or problem}: {problem.filename or item.source}") from None
 
 
-def _files_below(item: InputItem, source: Path, place: PurePosixPath) -> Iterator[tuple[PurePosixPath, Path | None]]:
+def files_below(item: InputItem, source: Path, place: PurePosixPath) -> Iterator[tuple[PurePosixPath, Path | None]]:
     """Every folder (with None) and file below a source; links are followed inside of it only."""
     if not source.is_dir():
         yield place, _sendable(item, source)
@@ -200,7 +206,7 @@ def too_big_file(request: CellRequest) -> tuple[str, int] | None:
         if item.source is None:
             sizes = [(item.name, item.size)]
         else:
-            sizes = [(str(file), file.stat().st_size) for _, file in _files_below(item, item.source, PurePosixPath(".")) if file]
+            sizes = [(str(file), file.stat().st_size) for _, file in files_below(item, item.source, PurePosixPath(".")) if file]
         for name, count in sizes:
             if count > _FILE_LIMIT:
                 return name, count

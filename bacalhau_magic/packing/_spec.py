@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _marks, _wire
-from .._stages import CellRequest, InputItem, PackedJob, Route
+from .._stages import CellRequest, InputItem, PackedJob, Route, Staged
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from ..options import JobOptions
 from ._payload import data_url, payload, targeted, too_big_file
+from ._staging import source as staged_source
+from ._staging import staged
 
 _NAMES_OUTPUTS = re.compile(r"\boutputs\b")
 _NETWORKS = {"none": "None", "http": "HTTP", "full": "Full"}
@@ -37,7 +39,8 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
             hint="Read the data from a URL in the cell, or send a sample.",
         )
     compiled = _runs_here(request, route) and request.interpreter == sys.executable
-    sources = _sources(request, nonce, compiled=compiled)
+    large = staged(request, route, request_id)
+    sources = _sources(request, nonce, large, compiled=compiled)
     publisher = _publisher(request, route)
     job = _wire.Job(
         name=f"{_slug(options.name or request.language.name)}-{request_id[:8]}",
@@ -61,8 +64,9 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
     body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
     if target.payload_limit is not None and len(body) > target.payload_limit:
         raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
-    notices = ("Its inputs are too big for a cluster without staging.",) if target.is_local and len(body) > _wire.PAYLOAD_LIMIT else ()
-    return PackedJob(job=job, body=body, request_id=request_id, nonce=nonce, route=route, body_hash=_body_hash(request), notices=notices)
+    too_big = target.is_local and len(body) + sum(one.item.size for one in large) > _wire.PAYLOAD_LIMIT
+    notices = ("Its inputs are too big for a cluster without staging.",) if too_big else ()
+    return PackedJob(job, body, request_id, nonce, route, _body_hash(request), notices, large)
 
 
 def repacked(old: _wire.Job, route: Route) -> PackedJob:
@@ -139,21 +143,24 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
     return meta
 
 
-def _sources(request: CellRequest, nonce: str, *, compiled: bool) -> list[_wire.InputSource]:
-    sources = [
-        _wire.InputSource(source=_inline(payload(request, nonce, compiled=compiled)), alias="bacalhau-magic", target=_marks.INPUTS_PATH)
-    ]
-    for item in request.inputs:
-        if item.url:
+def _sources(request: CellRequest, nonce: str, large: tuple[Staged, ...], *, compiled: bool) -> list[_wire.InputSource]:
+    places = {id(one.item): one for one in large}
+    archive = payload(request, nonce, compiled=compiled, elsewhere={one.item.path for one in large if not one.item.target})
+    sources = [_wire.InputSource(source=_inline(archive), alias="bacalhau-magic", target=_marks.INPUTS_PATH)]
+    apart = [item for item in request.inputs if item.url or item.target or id(item) in places]
+    for item in apart:
+        if id(item) in places:
+            sources.append(staged_source(places[id(item)]))
+        elif item.url:
             sources.append(_wire.InputSource(source=_remote(item), alias=item.name, target=item.target))
         elif item.target:
             target, archive = targeted(item)
             sources.append(_wire.InputSource(source=_inline(archive), alias=item.name, target=target))
     taken: set[str] = set()
-    for source, name in zip(sources, ["", *(item.name for item in request.inputs if item.url or item.target)], strict=True):
-        if source.target in taken:
-            raise UnsendableInputError(name, f"another input already has the place {source.target}", hint="Choose another =/target.")
-        taken.add(source.target)
+    for one, name in zip(sources, ["", *(item.name for item in apart)], strict=True):
+        if one.target in taken:
+            raise UnsendableInputError(name, f"another input already has the place {one.target}", hint="Choose another =/target.")
+        taken.add(one.target)
     return sources
 
 

@@ -25,7 +25,7 @@ from bacalhau_magic._stages import CellRequest, Endpoint, PackedJob, Route, Targ
 from bacalhau_magic._wire import ComputeNodeInfo, NodeInfo, NodeState
 from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from bacalhau_magic.options import JobOptions
-from bacalhau_magic.packing import pack, repacked, shown
+from bacalhau_magic.packing import pack, repacked, shown, stage, unstage
 from bacalhau_magic.remote import FILES
 
 _PYTHON_FILES = [Path(name).stem for name in FILES["python"]]
@@ -251,3 +251,43 @@ def test_repacked_is_another_job_of_the_same_cell(tmp_path: Path) -> None:
     assert again.job.labels[_marks.REQUEST_LABEL] == again.request_id != packed.request_id
     assert again.job.tasks == packed.job.tasks
     assert again.nonce == packed.nonce
+
+
+def test_large_inputs_of_the_local_node_are_staged(tmp_path: Path) -> None:
+    """From 4 MB on an input's place is in the archive and its bytes in the staging folder, from when the job is sent."""
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "run.sh").write_bytes(b"#!/bin/sh\n" + b"#" * 5_000_000)
+    (tmp_path / "big" / "run.sh").chmod(0o700)
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    text, chosen = "x" * 5_000_000, {"inputs": ["text", "./big", "small", f"{tmp_path}/big=/data"]}
+    target = replace(LOCAL, staging=staging)
+    packed = _pack("1", {"text": text, "small": 1}, tmp_path, target, **chosen)
+    sources = packed.job.task.input_sources
+    assert [source.target for source in sources] == ["/inputs", f"/inputs/{packed.staged[0].item.path}", "/inputs/big", "/data"]
+    assert {source.source.type for source in sources[1:]} == {"localDirectory"}
+    assert {Path(source.source.params["SourcePath"]).parent for source in sources[1:]} == {staging / packed.request_id}  # type: ignore[index]
+    names = _archive(packed).getnames()
+    assert {"big", "small.bin" if "small.bin" in names else "small.json"} <= {name.removeprefix("./") for name in names}
+    assert len(packed.body) < 1_000_000
+    assert packed.notices == ("Its inputs are too big for a cluster without staging.",)
+    assert list(staging.iterdir()) == []
+    stage(packed)
+    places = [one.place for one in packed.staged]
+    assert text.encode() in places[0].read_bytes()
+    assert places[1].joinpath("run.sh").stat().st_size == places[2].joinpath("run.sh").stat().st_size == 5_000_010
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (places[0], places[1], places[1] / "run.sh")] == [0o644, 0o755, 0o755]
+    unstage(packed)
+    assert list(staging.iterdir()) == []
+
+
+def test_staging_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """An input that has gone when the job is sent is named, and nothing stays in the staging folder."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    (tmp_path / "big.bin").write_bytes(b"x" * 5_000_000)
+    packed = _pack("1", {"text": "x" * 5_000_000}, tmp_path, replace(LOCAL, staging=staging), inputs=["text", "./big.bin"])
+    (tmp_path / "big.bin").unlink()
+    with pytest.raises(UnsendableInputError, match=r"big\.bin"):
+        stage(packed)
+    assert list(staging.iterdir()) == []

@@ -51,6 +51,7 @@ class ProcessExecutor:
         scratch = spec.folder / "scratch"
         for name in ("home", "tmp"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
+        nest(spec)
         argv = [program.path, *(rewritten(word, spec.mounts) for word in spec.argv[1:])]
         group = self._cgroups.make(spec.execution_id, cpus=spec.cpus, memory=spec.memory)
         try:
@@ -83,6 +84,21 @@ class ProcessExecutor:
         """Kills and removes whatever these executions left, after the node itself was killed."""
         self._cgroups.sweep(execution_ids)
         end_marked(execution_ids)
+
+
+def nest(spec: RunSpec) -> None:
+    """Puts a link to a mount where it lies inside another one, in the run's own copy of that."""
+    for mount in spec.mounts:
+        for outer in spec.mounts:
+            inner = mount.target.removeprefix(outer.target.rstrip("/") + "/")
+            if inner == mount.target or not outer.source.is_relative_to(spec.folder):
+                continue
+            place = outer.source / inner
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir() and not place.is_symlink():
+                place.rmdir()
+            place.unlink(missing_ok=True)
+            place.symlink_to(mount.source)
 
 
 def rewritten(word: str, mounts: tuple[Mount, ...]) -> str:
