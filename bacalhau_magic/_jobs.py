@@ -11,6 +11,7 @@ from . import _flow, _marks
 from ._causes import Cause, causes
 from ._job import RemoteJob
 from ._ledger import Row
+from ._namespace import variable
 from ._session import session as current_session
 from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
 from ._submit import reconcile
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 
 
 def find(session: Session, word: str) -> JobRef:
-    """The job that a word means: an id, a unique beginning of one, or `last`. Raises OptionError, NotFoundError."""
+    """The job that a word means: an id, a unique beginning of one, a variable that holds a job or an id, or `last`.
+
+    Raises OptionError, NotFoundError.
+    """
+    named = variable(session.surroundings.namespace, word)
+    if isinstance(named, RemoteJob):
+        return named.ref
+    if isinstance(named, str) and named:
+        word = named
     if word == "last":
         if session.last is not None and session.last.is_sent:
             return session.last.ref

@@ -256,6 +256,12 @@ def _unique(items: Iterable[InputItem]) -> None:
         seen.add(item.path)
 
 
+def variable(namespace: Mapping[str, Any], name: str) -> Any:
+    """The variable of that name; None where there is none, or no value yet."""
+    value = namespace.get(name)
+    return None if isinstance(value, PendingValue) else value
+
+
 class PendingValue:
     """The marker that a name holds from its job's submission to its binding: any use raises, naming the job and its state."""
 

@@ -60,8 +60,15 @@ class Kernel:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
 
-    def send(self, code: str) -> str:
-        return str(self.client.execute(code, allow_stdin=self.live))
+    def send(self, code: str, cell_id: str = "") -> str:
+        """Start a cell; `cell_id` is what a front end calls it."""
+        message = self.client.session.msg(
+            "execute_request",
+            {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": self.live, "stop_on_error": True},
+            metadata={"cellId": cell_id} if cell_id else {},
+        )
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
 
     def collect(self, request: str, timeout: float = 60) -> Ran:
         ran, until = Ran(), time.monotonic() + timeout

@@ -1,0 +1,96 @@
+"""What a cell writes to outputs/, in --files, from a real kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kernels import Kernel, start
+
+WRITE = "import pathlib\npathlib.Path('outputs/a.txt').write_text('{}');"
+
+
+def cell(kernel: Kernel, code: str, folder: str, line: str = "", cell_id: str = "") -> str:
+    """What the cell shows; with an id it is one and the same cell of a notebook, whatever its text."""
+    request = kernel.send(f"%%bacalhau --files {folder} {line}\n{code}", cell_id=cell_id)
+    return kernel.collect(request).text
+
+
+def test_a_cell_replaces_what_it_wrote_itself_also_in_a_new_kernel(shell: Kernel, place: Path) -> None:
+    """Run again, changed or in a new kernel, the same cell replaces its own files."""
+    cell(shell, WRITE.format("first"), "own", cell_id="c-1")
+    assert (place / "own/a.txt").read_text() == "first"
+    cell(shell, WRITE.format("second"), "own", cell_id="c-1")
+    assert (place / "own/a.txt").read_text() == "second"
+    other = start(live=False, folder=place)
+    try:
+        cell(other, WRITE.format("third"), "own", cell_id="c-1")
+        assert (place / "own/a.txt").read_text() == "third"
+        # Without ids, as papermill runs it, the text tells that it is the same cell.
+        cell(other, WRITE.format("third"), "own")
+    finally:
+        other.stop()
+    assert (place / "own/a.txt").read_text() == "third"
+
+
+def test_a_file_of_another_cell_or_a_changed_one_stays(shell: Kernel, place: Path) -> None:
+    """What another cell wrote, or somebody changed since, is never replaced: the cell raises and says how to get its files."""
+    cell(shell, WRITE.format("mine"), "kept", cell_id="c-1")
+    assert "did not come from this cell" in cell(shell, WRITE.format("theirs"), "kept", cell_id="c-2")
+    (place / "kept/a.txt").write_text("by hand")
+    said = cell(shell, WRITE.format("mine"), "kept", cell_id="c-1")
+    assert "was changed since" in said
+    assert "%bacalhau get" in said
+    assert (place / "kept/a.txt").read_text() == "by hand"
+    assert sorted(path.name for path in (place / "kept").iterdir()) == [".bacalhau-files.json", "a.txt"]
+
+
+def test_the_value_is_not_lost_with_the_files(shell: Kernel, place: Path) -> None:
+    """Where the files can't be put, the cell raises, and its names are bound and its value is shown all the same."""
+    (place / "full").mkdir()
+    (place / "full/a.txt").write_text("somebody's")
+    ran = shell.run("%%bacalhau --files full -o y\nopen('outputs/a.txt', 'w').write('x')\ny = 'the value'")
+    assert ran.error is not None
+    assert ran.error[0] == "ResultError"
+    assert shell.run("y").value == "'the value'"
+    ran = shell.run("%%bacalhau --files full\nopen('outputs/a.txt', 'w').write('x')\n'shown'")
+    assert ran.error is not None
+    assert "'shown'" in ran.text
+    ran = shell.run("%%bacalhau --files full --no-raise-error\nopen('outputs/a.txt', 'w').write('x')\n'returned'")
+    assert ran.error is None
+    assert ran.value == "'returned'"
+    assert "did not come from this cell" in ran.stream("stderr")
+
+
+def test_files_of_a_failed_cell_and_of_one_out_of_time_come_back(shell: Kernel, place: Path) -> None:
+    """What was written before an error, or before the time was up, comes back; the error is the cell's own."""
+    ran = shell.run(f"%%bacalhau --files failed\n{WRITE.format('before')}\n1/0")
+    assert ran.error == ("RemoteCellError[ZeroDivisionError]", "ZeroDivisionError: division by zero")
+    ran = shell.run(f"%%bacalhau --files late --timeout 1s\n{WRITE.format('before')}\nimport time\ntime.sleep(60)")
+    assert ran.error is not None
+    assert ran.error[0] == "JobTimedOutError"
+    ran = shell.run("%%bacalhau --files broken --lang bash\necho before >outputs/a.txt\nfalse")
+    assert ran.error is not None
+    assert [(place / folder / "a.txt").read_text().strip() for folder in ("failed", "late", "broken")] == ["before"] * 3
+
+
+def test_files_of_a_background_job(shell: Kernel, place: Path) -> None:
+    """A job in the background fetches its files at its end; job.files is the path."""
+    shell.run(f"%%bacalhau --bg --files later\n{WRITE.format('bg')}")
+    assert shell.run("_bacalhau.result(), str(_bacalhau.files)").value == f"(None, '{place}/later')"
+    assert (place / "later/a.txt").read_text() == "bg"
+
+
+def test_get_fetches_into_another_folder(shell: Kernel, place: Path) -> None:
+    """%bacalhau get JOB DIR fetches the files of a job whose cell only wrote them."""
+    shell.run(f"%%bacalhau\n{WRITE.format('got')}")
+    assert shell.run("%bacalhau get last fetched").value == f"PosixPath('{place}/fetched')"
+    assert (place / "fetched/a.txt").read_text() == "got"
+
+
+def test_links_and_folders(shell: Kernel, place: Path) -> None:
+    """Folders come as folders; a link that the cell left does not come, and what it leads to neither."""
+    code = "import os\nos.makedirs('outputs/deep/er')\nopen('outputs/deep/er/b', 'w').write('b')\nos.symlink('/etc/passwd', 'outputs/link')"
+    ran = shell.run(f"%%bacalhau --files tree\n{code}")
+    assert ran.error is None, ran.text
+    assert (place / "tree/deep/er/b").read_text() == "b"
+    assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
