@@ -1,4 +1,4 @@
-"""`python -m bacalhau_magic try | jobs | nbval | node …`."""
+"""`python -m bacalhau_magic try | doctor | jobs | nbval | node …`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bacalhau_magic", description="Notebook cells that run elsewhere.")
-    verbs = parser.add_subparsers(required=True, metavar="try | jobs | nbval | node")
+    verbs = parser.add_subparsers(required=True, metavar="try | doctor | jobs | nbval | node")
     trial = verbs.add_parser("try", help="run the first notebook's cells in this terminal, on the embedded node")
     trial.add_argument("--lab", action="store_true", help="open the notebook in JupyterLab instead")
     trial.set_defaults(run=_try)
     verbs.add_parser("nbval", help="print the path of the file for pytest --nbval --nbval-sanitize-with").set_defaults(run=_nbval)
+    doctor = verbs.add_parser("doctor", help="check the endpoint, its nodes and this installation, and run a cell of each language")
+    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
+    doctor.set_defaults(run=_doctor)
     jobs = verbs.add_parser("jobs", help="list the jobs that were sent from this machine")
     jobs.add_argument("--all", action="store_true", help="all jobs of the endpoint")
     jobs.set_defaults(run=_jobs)
@@ -68,6 +71,21 @@ def _jobs(chosen: argparse.Namespace) -> int:
 
     _write(repr(_commands.jobs(session(), ["--all" if chosen.all else "--mine"])))
     return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from . import _doctor
+    from ._session import session
+
+    tell = session().surroundings.tell
+
+    def done(check: _doctor.Check) -> None:
+        tell("")
+        _write(_doctor.line(check))
+
+    found = _doctor.diagnose(session(), tell) if chosen.json else _doctor.diagnose(session(), tell, done)
+    _write(found.to_json() if chosen.json else found.summary)
+    return 0 if found else 1
 
 
 def _node_serve(_: argparse.Namespace) -> int:

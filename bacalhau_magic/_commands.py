@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _jobs, _marks, packing
+from . import _argspec, _connections, _doctor, _jobs, _marks, _routing, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
-from ._wire import COMPLETED, TERMINAL, Capacity, Job, NodeState
+from ._wire import COMPLETED, TERMINAL, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
 from .progress import clean
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Verb = Callable[["Session", list[str]], Any]
-
-_LATER = ("doctor",)
 
 
 def run(session: Session, line: str) -> Any:
@@ -37,8 +35,6 @@ def run(session: Session, line: str) -> Any:
     verb = _VERBS.get(words[0])
     if verb is not None:
         return verb(session, words[1:])
-    if words[0] in _LATER:
-        raise OptionError(f"%bacalhau {words[0]} comes in a later version.", option=words[0])
     raise OptionError(f"%bacalhau knows no {words[0]!r}.", option=words[0], hint=f"It knows: {', '.join(_VERBS)}.")
 
 
@@ -75,8 +71,6 @@ def status(session: Session, words: list[str]) -> Report:
 
 def _runtime(session: Session) -> tuple[str, Any]:
     """The runtime of a plain cell with its reason, and its target; the problem's sentence where there is none."""
-    from . import _routing
-
     try:
         request = session.request("0", _argspec.parse(""))
         route = _routing.choose(request.options, request.language, session.availability(request))
@@ -143,15 +137,11 @@ def _node_row(node: NodeState) -> tuple[Any, ...]:
         f"{free.cpu:g} of {most.cpu:g}",
         f"{_bytes(free.memory)} of {_bytes(most.memory)}",
         _bytes(most.disk),
-        _gpus(most),
+        clean(_routing.gpu_text(node)),
         info.running_executions,
         info.enqueued_executions,
         ", ".join(info.execution_engines),
     )
-
-
-def _gpus(capacity: Capacity) -> str:
-    return ", ".join(clean(gpu.name) for gpu in capacity.gpus) or (str(capacity.gpu) if capacity.gpu else "none")
 
 
 # One job
@@ -360,6 +350,7 @@ _VERBS: Mapping[str, Verb] = {
     "config": config,
     "use": _connections.use,
     "login": _connections.login,
+    "doctor": _doctor.doctor,
     "help": help_,
 }
 

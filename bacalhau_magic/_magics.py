@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Bacalhau:
         self.shell = shell
         self._session: Session | None = None
         self._board: Board | None = None
+        self._told: str | None = None
 
     @property
     def session(self) -> Session:
@@ -42,6 +44,8 @@ class Bacalhau:
             around = found.surroundings
             around.namespace = self.shell.user_ns
             around.place = self.place
+            if self.kernel is not None:
+                around.tell = self.tell
             around.cell = self.cell_id
             around.filename = self._name
             self._session = found
@@ -57,6 +61,18 @@ class Bacalhau:
         if self.kernel is None:
             return "terminal" if sys.stdout.isatty() or sys.stderr.isatty() or not _is_quiet(self.shell) else "batch"
         return "notebook" if self._parent().get("content", {}).get("allow_stdin", True) else "batch"
+
+    def tell(self, sentence: str) -> None:
+        """Show what is going on in the running cell, in one line that the next one replaces; nothing in a batch run."""
+        if self.place() != "notebook":
+            return
+        shown = {"text/plain": sentence}
+        if self._told is None:
+            self._told = secrets.token_hex(8)
+            self.shell.display_pub.publish(data=shown, metadata={}, transient={"display_id": self._told})
+        else:
+            self.shell.display_pub.publish(data=shown, metadata={}, transient={"display_id": self._told}, update=True)
+        self._told = self._told if sentence else None
 
     def cell_id(self) -> str:
         """The running cell's id, where the front end says one."""

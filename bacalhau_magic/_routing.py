@@ -18,7 +18,7 @@ from ._wire import NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
 from .options import JobOptions, size_text, spelling
 
-__all__ = ["NOT_ISOLATED", "choose", "fitted"]
+__all__ = ["NOT_ISOLATED", "choose", "fitted", "gpu_text"]
 
 NOT_ISOLATED = "Not isolated, network open"
 """How the notice begins that is said once a session."""
@@ -329,13 +329,15 @@ def _with(options: JobOptions, **values: Any) -> JobOptions:
     return JobOptions.model_construct(_fields_set=set(options.model_fields_set), **everything)
 
 
+def gpu_text(node: NodeState) -> str:
+    """A node's GPUs in words: models, else how many, else "none"."""
+    names = [name for name, _ in _gpus(node)]
+    count = node.info.compute_node_info.max_capacity.gpu
+    return ", ".join(names) or (f"{count} GPUs" if count else "none")
+
+
 def _gpu_list(nodes: Iterable[NodeState]) -> str:
-    parts = []
-    for node in nodes:
-        names = [name for name, _ in _gpus(node)]
-        count = node.info.compute_node_info.max_capacity.gpu
-        parts.append(f"{node.info.node_id[:10] or 'a node'} {', '.join(names) or (f'{count} GPUs' if count else 'none')}")
-    return "; ".join(parts)
+    return "; ".join(f"{node.info.node_id[:10] or 'a node'} {gpu_text(node)}" for node in nodes)
 
 
 def _fit_constraints(fit: _Fit, nodes: tuple[NodeState, ...]) -> None:

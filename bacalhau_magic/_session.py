@@ -45,8 +45,16 @@ class Surroundings:
     filename: Callable[[], str] = lambda: "cell"
     place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
     namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
+    tell: Callable[[str], None] = lambda sentence: _told(sentence)
+    """Shows what is going on, in one line that the next one replaces; "" takes it away."""
     ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
     """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
+
+
+def _told(sentence: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{sentence[:120]}")
+        sys.stderr.flush()
 
 
 def _asked_unseen(prompt: str) -> str:

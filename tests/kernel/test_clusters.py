@@ -116,3 +116,22 @@ def test_refusal_names_the_setting(project: Kernel, cluster: Gateway) -> None:
     assert "invalid API key" in ran.text
     assert "environment BACALHAU_API_KEY" in ran.text
     assert "not-it" not in ran.text
+
+
+def test_doctor_in_a_notebook(project: Kernel) -> None:
+    """%bacalhau doctor is a value with a table; while it runs one live line says what it does, and is empty at the end."""
+    ran = project.run("d = %bacalhau doctor\nd")
+    assert ran.error is None, ran.text
+    result = next(output["content"]["data"] for output in ran.outputs if output["type"] == "execute_result")
+    assert "Python job" in result["text/html"]
+    assert project.run("bool(d), d['Bash job'].outcome").value == "(True, 'passed')"
+    lines = [output["content"]["data"]["text/plain"] for output in ran.outputs if output["type"] in ("display_data", "update_display_data")]
+    assert [output["type"] for output in ran.outputs].count("display_data") == 1
+    assert any("Python job" in line for line in lines)
+    assert lines[-1] == ""
+
+
+def test_doctor_in_a_batch_run(batch: Kernel) -> None:
+    """In a batch run the doctor shows its value alone."""
+    ran = batch.run("%bacalhau doctor")
+    assert [output["type"] for output in ran.outputs] == ["execute_result"]

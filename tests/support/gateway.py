@@ -28,6 +28,8 @@ class Gateway:
     context: ssl.SSLContext | None = None
     reason: str = "invalid API key"
     open_paths: tuple[str, ...] = ("/api/v1/agent/alive", "/api/v1/agent/version")
+    rewrite: tuple[bytes, bytes] = (b"", b"")
+    """Two texts of one length: in what comes back the first becomes the second."""
     seen: list[tuple[str, str, str]] = field(default_factory=list)
     """(method, path, Authorization) of every request."""
 
@@ -81,7 +83,7 @@ class Gateway:
         with socket.create_connection(("127.0.0.1", self.door.port)) as inner:
             inner.sendall((first + "\r\n" + "".join(f"{n}: {v}\r\n" for n, v in kept) + "\r\n").encode("latin-1") + body)
             threading.Thread(target=_pump, args=(connection, inner), daemon=True).start()
-            _pump(inner, connection)
+            _pump(inner, connection, *self.rewrite)
 
     def _refusal(self, reason: str) -> bytes:
         envelope = {
@@ -100,10 +102,10 @@ class Gateway:
         )
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, old: bytes = b"", new: bytes = b"") -> None:
     with suppress(OSError, ssl.SSLError, ValueError):
         while piece := source.recv(65536):
-            sink.sendall(piece)
+            sink.sendall(piece.replace(old, new) if old else piece)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
 

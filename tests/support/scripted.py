@@ -102,6 +102,8 @@ class Server:
     path: Path | None = None
     requests: list[Request] = field(default_factory=list)
     streams: int = 0
+    clock: float = 0.0
+    """Seconds by which the server's clock is ahead."""
 
     def __post_init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
@@ -117,6 +119,9 @@ class Server:
 
             def address_string(self) -> str:
                 return "test"
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(int(time.time() + script.clock) if timestamp is None else timestamp)
 
             def _any(self) -> None:
                 script._handle(self)

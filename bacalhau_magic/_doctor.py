@@ -1,0 +1,443 @@
+"""The checks of `%bacalhau doctor`: each passed, failed or skipped, with what to do; no IPython here."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import _argspec, _marks, _routing
+from ._job import RemoteJob
+from ._stages import Endpoint, JobRef, Target
+from ._tables import Text
+from ._wire import NodeState
+from .client import clean, fetch_files
+from .errors import ApiError, BacalhauMagicError, ConfigError, JobTimedOutError, OptionError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from ._session import Session
+
+__all__ = ["Check", "Diagnosis", "diagnose", "doctor", "examine", "line"]
+
+Outcome = Literal["passed", "failed", "skipped"]
+_SKEW_ALLOWED = 60.0
+_OLDEST = (1, 5)
+_QUEUE_SECONDS = 120.0
+_TICK = 0.3
+_COLOURS: Mapping[Outcome, str] = {
+    "passed": "var(--jp-success-color1, #2e7d32)",
+    "failed": "var(--jp-error-color1, #c62828)",
+    "skipped": "inherit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of a diagnosis: what was found, and what to do about it."""
+
+    name: str
+    outcome: Outcome
+    says: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All checks in their order; iterates over them as dicts. True where none failed."""
+
+    checks: tuple[Check, ...]
+
+    def __bool__(self) -> bool:
+        return all(check.outcome != "failed" for check in self.checks)
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return (asdict(check) for check in self.checks)
+
+    def __getitem__(self, name: str) -> Check:
+        return next(check for check in self.checks if check.name == name)
+
+    @property
+    def summary(self) -> str:
+        """The counts in one sentence."""
+        count = {outcome: sum(check.outcome == outcome for check in self.checks) for outcome in ("passed", "failed", "skipped")}
+        return ", ".join(f"{number} {outcome}" for outcome, number in count.items()) + "."
+
+    def to_json(self) -> str:
+        """The diagnosis as JSON: whether all is well, the versions, the checks."""
+        versions = {"bacalhau_magic": _version("bacalhau_magic"), "python": sys.version.split()[0], "platform": sys.platform}
+        return json.dumps({"ok": bool(self), **versions, "checks": list(self)}, indent=2)
+
+    def __repr__(self) -> str:
+        return "\n".join([*(line(check) for check in self.checks), self.summary])
+
+    def _repr_html_(self) -> str:
+        cell = "text-align: left; padding: 2px 12px 2px 0; vertical-align: top"
+        rows = "".join(
+            f'<tr><td style="{cell}; color: {_COLOURS[check.outcome]}">{check.outcome}</td><th scope="row" style="{cell}">{html.escape(check.name)}</th>'
+            f'<td style="{cell}">{html.escape(check.says)}{f"<br>→ {html.escape(check.advice)}" if check.advice else ""}</td></tr>'
+            for check in self.checks
+        )
+        return f"<table><tbody>{rows}</tbody></table><p>{self.summary}</p>"
+
+
+def line(check: Check) -> str:
+    """A check as text: one line, and one more where there is something to do."""
+    text = f"{check.outcome:<8}{check.name:<15}{check.says}"
+    return f"{text}\n{'':<23}→ {check.advice}" if check.advice else text
+
+
+def doctor(session: Session, words: list[str]) -> Diagnosis | Text:
+    """Check the endpoint, its nodes and this installation, run a cell of each language, and say what to do; `--json` gives JSON."""
+    if words not in ([], ["--json"]):
+        raise OptionError(f"%bacalhau doctor knows no {words[0]!r}.", option="doctor", hint="It knows --json.")
+    found = diagnose(session, session.surroundings.tell)
+    return Text(found.to_json()) if words else found
+
+
+def diagnose(session: Session, tell: Callable[[str], None], done: Callable[[Check], None] = lambda _: None) -> Diagnosis:
+    """Run all checks; `tell` gets a sentence about what is going on, and "" at the end; `done` each check at once."""
+    checks: list[Check] = []
+    try:
+        for check in examine(session, lambda sentence: tell(f"Check {len(checks) + 1}: {sentence}")):
+            checks.append(check)
+            done(check)
+    finally:
+        tell("")
+    return Diagnosis(tuple(checks))
+
+
+def examine(session: Session, tell: Callable[[str], None]) -> Iterator[Check]:
+    """The checks one after the other, each as soon as it is known; nothing here raises but an interrupt."""
+    try:
+        settings = session.settings
+    except ConfigError as problem:
+        yield Check("configuration", "failed", problem.message, problem.hint)
+        yield from _here()
+        return
+    warnings = " ".join(settings.warnings)
+    yield Check("configuration", "passed", warnings or "It can be read; %bacalhau config --show-origin says where each value is from.")
+    target = yield from _place(session, tell)
+    if target is None:
+        for name in ("clock", "credentials", "nodes", "GPUs", "log stream", "publisher", *_PROGRAMS):
+            yield Check(name, "skipped", "There is no place to run anything.")
+    else:
+        yield from _server(session, target, tell)
+        yield from _jobs(session, target, tell)
+    yield from _here()
+
+
+# The place
+
+
+def _place(session: Session, tell: Callable[[str], None]) -> Generator[Check, None, Target | None]:
+    """The configured endpoint, or the embedded node where none is configured; None where nothing answers."""
+    settings = session.settings
+    if settings.untrusted_url:
+        yield Check(
+            "endpoint",
+            "failed",
+            f"{settings.project_file} names {settings.untrusted_url}, which you have not trusted.",
+            "%bacalhau use --trust if you want your cells to go there.",
+        )
+        return None
+    if settings.endpoint is None or not settings.enabled:
+        why = "BACALHAU_ENABLED is false" if not settings.enabled else "None is configured"
+        why = "The configured key is the embedded node's" if settings.local_key else why
+        yield Check("endpoint", "skipped", f"{why}: cells run on the embedded node of this machine.", _how_to_get_one(settings.path))
+        tell("starting the embedded node")
+        return (yield from _target("embedded node", session.local_target, "python -m bacalhau_magic node logs says more."))
+    endpoint = settings.endpoint
+    risks = " ".join(endpoint.risks)
+    yield Check("endpoint", "passed", f"{endpoint.url}, from {endpoint.origin}.{' ' + risks if risks else ''}")
+    tell(f"asking {endpoint.url}")
+    return (yield from _target("server", lambda: session.remote_target(endpoint), _how_to_get_one(settings.path)))
+
+
+def _target(name: str, find: Callable[[], Target], advice: str) -> Generator[Check, None, Target | None]:
+    try:
+        target = find()
+    except BacalhauMagicError as problem:
+        yield Check(name, "failed", problem.message, " ".join(part for part in (problem.hint, advice) if part))
+        return None
+    how = f"; {target.executor}" if target.executor else ""
+    how += f" ({target.executor_why})" if target.executor and target.executor_why else ""
+    version = target.version or "unknown"
+    numbers = tuple(int(part) for part in version.lstrip("v").split("-")[0].split(".")[:2] if part.isdigit())
+    if numbers and (0, 0) < numbers < _OLDEST:
+        yield Check(name, "failed", f"It answers with version {version}.", "Versions from 1.5 on are supported: have it updated.")
+    else:
+        unknown = " It does not say which version it is; what it can do is found out as it goes." if numbers in ((), (0, 0)) else ""
+        yield Check(name, "passed", f"It answers, version {version}{how}.{unknown}")
+    return target
+
+
+def _how_to_get_one(cli: str) -> str:
+    """How to come to a server: a local one where the Bacalhau CLI is, else where to get that."""
+    if shutil.which(cli):
+        return (
+            f"A cluster for trying things starts here with `{cli} devstack`, a lasting one with `{cli} serve --orchestrator --compute`;"
+            " then set BACALHAU_API_URL=http://127.0.0.1:1234, or write %bacalhau login URL."
+        )
+    return (
+        "To use a cluster set BACALHAU_API_URL=https://host:1234, or write %bacalhau login URL."
+        " A server of your own needs the bacalhau program, which is not on PATH: https://docs.bacalhau.org says how to install it."
+    )
+
+
+# What the server says
+
+
+def _server(session: Session, target: Target, tell: Callable[[str], None]) -> Iterator[Check]:
+    endpoint = target.endpoint
+    tell("comparing the clocks")
+    yield _clock(session, endpoint)
+    tell("reading the nodes")
+    try:
+        nodes = session.client(endpoint).nodes()
+    except UnauthorizedError as problem:
+        yield Check("credentials", "failed", problem.message, problem.hint)
+        nodes = []
+    except ApiError as problem:
+        yield Check("credentials", "skipped", f"The nodes can't be read: {problem.message}", problem.hint)
+        nodes = []
+    else:
+        came = f"accepted, from {endpoint.credential.origin}" if endpoint.credential else "none set, and none asked for"
+        yield Check("credentials", "passed", f"Reading: {came}.")
+    yield _nodes(nodes)
+    yield _gpus(nodes)
+
+
+def _clock(session: Session, endpoint: Endpoint) -> Check:
+    try:
+        ahead = session.client(endpoint).clock_ahead()
+    except ApiError as problem:
+        return Check("clock", "skipped", problem.message)
+    if ahead is None:
+        return Check("clock", "skipped", "The server does not say what time it is.")
+    if abs(ahead) <= _SKEW_ALLOWED:
+        return Check("clock", "passed", f"The server's clock and this one agree within {max(1.0, abs(ahead)):.0f} s.")
+    word = "ahead of" if ahead > 0 else "behind"
+    return Check(
+        "clock",
+        "failed",
+        f"The server's clock is {abs(ahead):.0f} s {word} this one.",
+        "Set both by a time server: times of jobs are shown wrong, and logins may be refused.",
+    )
+
+
+def _able(nodes: list[NodeState]) -> list[NodeState]:
+    return [node for node in nodes if node.info.compute_node_info.execution_engines and node.connection.upper() != "DISCONNECTED"]
+
+
+def _nodes(nodes: list[NodeState]) -> Check:
+    able = _able(nodes)
+    if not nodes:
+        return Check("nodes", "skipped", "No list of nodes could be read.")
+    if not able:
+        return Check("nodes", "failed", f"None of {len(nodes)} nodes is connected and takes jobs.", "Ask whoever runs the cluster.")
+    engines = sorted({engine for node in able for engine in node.info.compute_node_info.execution_engines})
+    names = ", ".join(clean(node.info.node_id[:10]) for node in able[:5]) + (f" and {len(able) - 5} more" if len(able) > 5 else "")
+    says = f"{len(able)} of {len(nodes)} take jobs: {names}; engines: {clean(', '.join(engines))}."
+    local = any(_marks.NODE_LOCAL in node.info.labels for node in able)
+    if "docker" not in engines and not local:
+        return Check("nodes", "failed", says, "Cells need a node with the docker engine.")
+    return Check("nodes", "passed", says)
+
+
+def _gpus(nodes: list[NodeState]) -> Check:
+    found = [f"{clean(node.info.node_id[:10])}: {text}" for node in _able(nodes) if (text := _routing.gpu_text(node)) != "none"]
+    return Check("GPUs", "passed", "; ".join(found) + ".") if found else Check("GPUs", "skipped", "No node reports a GPU.")
+
+
+# Jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A cell that is run, and the value that must come back."""
+
+    language: str
+    code: str
+    value: Any
+
+
+_PROGRAMS: Mapping[str, _Program] = {
+    "Python job": _Program("python", "{'sum': sum(range(10)), 'from': 'python'}", {"sum": 45, "from": "python"}),
+    "Bash job": _Program(
+        "bash", 's=0; for i in $(seq 9); do s=$((s + i)); done; echo "{\\"sum\\": $s, \\"from\\": \\"bash\\"}"', {"sum": 45, "from": "bash"}
+    ),
+    "JavaScript job": _Program(
+        "javascript",
+        "console.log(JSON.stringify({sum: [...Array(10).keys()].reduce((a, b) => a + b), from: 'javascript'}))",
+        {"sum": 45, "from": "javascript"},
+    ),
+}
+_WROTE = "written by the doctor"
+
+
+def _jobs(session: Session, target: Target, tell: Callable[[str], None]) -> Iterator[Check]:
+    last, ref = session.last, None
+    try:
+        for name, program in _PROGRAMS.items():
+            check, job = _run(session, name, program, tell)
+            yield check
+            if check.outcome == "passed" and ref is None and job is not None:
+                ref = job.ref
+        yield _log_stream(session, ref, tell)
+        yield _publisher(session, target, tell)
+    finally:
+        session.last = last  # `last` stays the user's own job
+
+
+def _run(session: Session, name: str, program: _Program, tell: Callable[[str], None]) -> tuple[Check, RemoteJob | None]:
+    began = time.monotonic()
+    try:
+        job = _start(session, program.language, program.code)
+        value = _waited(job, name, tell)
+    except BacalhauMagicError as problem:
+        lacking = isinstance(problem, OptionError) and problem.option == "lang"
+        return Check(name, "skipped" if lacking else "failed", problem.message, problem.hint), None
+    if value != program.value:
+        return Check(name, "failed", f"It gave {clean(repr(value), 200)} and not {program.value!r}.", "%bacalhau show JOB says more."), job
+    return Check(
+        name, "passed", f"It ran on {job.snapshot.node[:10] or 'a node'} and gave the right value, in {time.monotonic() - began:.1f} s."
+    ), job
+
+
+def _start(session: Session, language: str, code: str, **options: Any) -> RemoteJob:
+    longest = session.settings.policy.max.get("queue_timeout", _QUEUE_SECONDS)
+    asked = {"lang": language, "name": f"doctor {language}", "queue_timeout": f"{min(longest, _QUEUE_SECONDS):g}s", **options}
+    request = session.request(code, _argspec.from_call(asked), {})
+    # Under a key of its own: it is no job of the notebook's.
+    return session.start(replace(request, notebook="doctor"))
+
+
+def _waited(job: RemoteJob, name: str, tell: Callable[[str], None]) -> Any:
+    """The job's value; meanwhile it is told what the job does. An interrupt stops the job."""
+    try:
+        while not job.done():
+            shown = job.snapshot
+            tell(
+                f"{name}: {shown.sentence or shown.phase}{' on ' + shown.node[:10] if shown.node else ''}, {time.time() - shown.started:.0f} s"
+            )
+            with suppress(JobTimedOutError):
+                job.result(_TICK)
+        return job.result()
+    except KeyboardInterrupt:
+        job.cancel("the doctor was interrupted")
+        raise
+
+
+def _log_stream(session: Session, ref: JobRef | None, tell: Callable[[str], None]) -> Check:
+    if ref is None:
+        return Check("log stream", "skipped", "No job ran whose log could be read.")
+    tell("reading a log")
+    client, frames = session.client(ref.endpoint), 0
+    try:
+        with client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
+            stream.silence = 10.0
+            for _ in stream:
+                frames += 1
+    except (ApiError, TimeoutError) as problem:
+        said = problem.message if isinstance(problem, ApiError) else "It stays silent."
+        return Check("log stream", "failed", said, "A proxy on the way must let web sockets through; results and logs come by them.")
+    if not frames:
+        return Check(
+            "log stream", "failed", "It opened, and had nothing of a job that printed.", "Ask whoever runs the cluster for its node's log."
+        )
+    return Check("log stream", "passed", f"It serves a finished job's log ({frames} frames).")
+
+
+def _publisher(session: Session, target: Target, tell: Callable[[str], None]) -> Check:
+    """A file that a job wrote is fetched from where its node published it."""
+    if target.nodes and not target.publishers:
+        return Check("publisher", "skipped", "No node has one: files (--files) don't come back.", "A node's own local publisher is enough.")
+    with tempfile.TemporaryDirectory(prefix="bacalhau-doctor-") as folder:
+        place = Path(folder) / "files"
+        try:
+            job = _start(session, "bash", f"printf %s '{_WROTE}' > outputs/doctor.txt", files=str(place))
+            _waited(job, "publisher", tell)
+            if not place.exists():
+                fetch_files(session.client(job.ref.endpoint), job.ref, place)
+            wrote = (place / "doctor.txt").read_text("utf-8")
+        except BacalhauMagicError as problem:
+            return Check("publisher", "failed", problem.message, problem.hint)
+        except OSError as problem:
+            return Check("publisher", "failed", f"The file did not come back: {problem.strerror}.", "%bacalhau show JOB says more.")
+    if wrote != _WROTE:
+        return Check("publisher", "failed", "The file came back with another content.", "%bacalhau show JOB says more.")
+    return Check(
+        "publisher",
+        "passed",
+        f"A job's file came back ({', '.join(sorted(target.publishers - {'noop'})) or 'its publisher is not known'}).",
+    )
+
+
+# This installation
+
+
+def _here() -> Iterator[Check]:
+    yield _widget()
+    yield _lab_extension()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _lab_folders() -> list[Path]:
+    """The folders where JupyterLab of this Python's environment looks for extensions."""
+    from jupyter_core.paths import jupyter_path
+
+    return [Path(folder) for folder in jupyter_path("labextensions")]
+
+
+def _has_extension(name: str) -> bool:
+    return any((folder / name / "package.json").is_file() for folder in _lab_folders())
+
+
+def _widget() -> Check:
+    missing = [name for name in ("ipywidgets", "anywidget") if find_spec(name) is None]
+    if missing:
+        return Check("widget", "failed", f"{' and '.join(missing)} can't be imported.", f"pip install {' '.join(missing)}")
+    says = f"ipywidgets {_version('ipywidgets')}, anywidget {_version('anywidget')}"
+    if find_spec("jupyterlab") is None or find_spec("jupyter_core") is None:
+        return Check("widget", "passed", f"{says}; JupyterLab runs in another environment, or none.")
+    lacking = [name for name in ("@jupyter-widgets/jupyterlab-manager", "anywidget") if not _has_extension(name)]
+    if lacking:
+        return Check(
+            "widget",
+            "failed",
+            f"{says}; JupyterLab lacks {' and '.join(lacking)}.",
+            "pip install --force-reinstall jupyterlab_widgets anywidget",
+        )
+    return Check("widget", "passed", f"{says}, and JupyterLab {_version('jupyterlab')} has their extensions.")
+
+
+def _lab_extension() -> Check:
+    if find_spec("jupyterlab") is None or find_spec("jupyter_core") is None:
+        return Check("lab extension", "skipped", "JupyterLab is not in this Python's environment.", "pip install 'bacalhau_magic[lab]'")
+    if _has_extension("bacalhau-magic"):
+        return Check("lab extension", "passed", "JupyterLab has it.")
+    return Check(
+        "lab extension",
+        "skipped",
+        "JupyterLab does not have it: the jobs panel and the completions are missing; cells and cards work.",
+        "Install the wheel that carries it, into the environment that JupyterLab runs in.",
+    )
