@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rooms
 
 from bacalhau_magic import _argspec
 
@@ -69,3 +70,8 @@ def test_importing_costs_nothing() -> None:
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     _run(sys.executable, "-c", code)
+
+
+def test_rooms_table() -> None:
+    """CONTRIBUTING's rooms and floors are those of the package; `python tests/support/rooms.py` writes them."""
+    assert rooms.with_table(rooms.PAGE.read_text(encoding="utf-8")) == rooms.PAGE.read_text(encoding="utf-8")
