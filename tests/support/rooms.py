@@ -45,6 +45,11 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def names(text: str) -> set[str]:
+    """The modules that the page's table names."""
+    return {line.split("`")[1] for line in text.partition(BEGIN)[2].partition(END)[0].splitlines() if "`" in line}
+
+
 def with_table(text: str) -> str:
     """The page with its table made new."""
     head, _, rest = text.partition(BEGIN)
