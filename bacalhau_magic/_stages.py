@@ -317,6 +317,8 @@ class Ended:
     """Why `blob` is None although packets came: damaged or incomplete."""
     stdout: str = field(default="", repr=False)
     stderr: str = field(default="", repr=False)
+    cut: bool = False
+    """The server kept no more than the beginning of the log, so what is here is not all of it."""
 
 
 @dataclass(frozen=True, slots=True)

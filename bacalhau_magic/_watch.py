@@ -16,7 +16,7 @@ from typing import Literal
 from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
 from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
-from ._wire import TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
+from ._wire import STDOUT, TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
 from .client import Client, LogOver, LogText, Reader
 from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
 from .remote.packets import Assembler, Packet, Text, bundle_limit
@@ -29,6 +29,8 @@ _USUAL_INTERVAL = 5.0
 _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 """Pauses after the log stream's end: the job's own end comes some milliseconds later."""
 _BATCH = 500
+_CUT_LOG = range(2040, 2052)
+"""Characters of a finished log that nodes before 1.8 serve: its first 2,048 bytes, and a newline."""
 _MAX_BACKGROUND_STREAMS = 16
 _background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
 
@@ -140,6 +142,7 @@ class _Watch:
         self.patience = 2.0
         self.read_before = False
         self.clean_end = False
+        self.cut = False
         self._fresh()
 
     def _fresh(self) -> None:
@@ -148,6 +151,7 @@ class _Watch:
         self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self.kept = {"stdout": 0, "stderr": 0}
         self.frames = 0
+        self.served = self.most = 0
 
     # The whole
 
@@ -166,7 +170,8 @@ class _Watch:
             if self.ledger and record.state in TERMINAL:
                 self.ledger.finished(self.ref.job_id, record.state)
             blob, problem = self.assembler.outcome() if self.nonce else (None, "")
-            yield Ended(record, blob, problem, "".join(self.texts["stdout"]), "".join(self.texts["stderr"]))
+            cut = self.cut and not self._is_whole(list(record.executions))
+            yield Ended(record, blob, problem, "".join(self.texts["stdout"]), "".join(self.texts["stderr"]), cut)
         finally:
             self._drop_reader()
 
@@ -341,9 +346,11 @@ class _Watch:
 
     def _open(self, *, follow: bool, execution_id: str = "") -> None:
         self._drop_reader(keep_slot=True)
+        self.most = max(self.most, self.served)
         if self.read_before:
             self.assembler.restart()
         self.opened_at = time.monotonic()
+        self.served, self.clean_end = 0, False
         self.reader = Reader(
             self.client, self.ref.job_id, self.inbox, namespace=self.ref.namespace, follow=follow, execution_id=execution_id
         )
@@ -362,31 +369,37 @@ class _Watch:
             now = time.monotonic()
             wait_for_reader = self.open_at - now if self.reader is None and self.follow_logs and self.open_at > now else until - now
             try:
-                item = self.inbox.get(timeout=max(0.0, min(until - now, wait_for_reader)))
+                first = self.inbox.get(timeout=max(0.0, min(until - now, wait_for_reader)))
             except queue.Empty:
                 return False
             shown: list[Text | Packet] = []
             hurried = False
-            for _ in range(_BATCH):
+            for item in self._batch(first):
                 if isinstance(item, LogText):
                     if self.reader and item.reader == self.reader.number:
                         self.frames += 1
                         self.read_before = True
+                        self.served += len(item.text) if item.stream == STDOUT else 0
                         shown += self.assembler.feed(item.stream, item.text)
                 elif isinstance(item, LogOver):
                     hurried = self._over(item) or hurried
                 else:
                     hurried = True
-                try:
-                    item = self.inbox.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                self._wake()
             ended = any(isinstance(event, Packet) and event.kind == "e" for event in shown)
             yield from self._shown(shown)
             if hurried or ended:
                 return True
+            if time.monotonic() >= until:
+                return False
+
+    def _batch(self, first: object) -> Iterator[object]:
+        """This item and what waits behind it, up to a batch, so that a flood does not keep the history from being asked."""
+        yield first
+        for _ in range(_BATCH - 1):
+            try:
+                yield self.inbox.get_nowait()
+            except queue.Empty:
+                return
 
     def _over(self, item: LogOver) -> bool:
         """The stream is over; whether that is a reason to look at the history."""
@@ -397,7 +410,10 @@ class _Watch:
         self.open_at = now + self.open_pause
         self.open_pause = min(self.open_pause * 1.6, 1.0 if item.how == "refused" else 5.0)
         if item.how == "closed":
-            self.clean_end = True
+            self.cut = self._is_cut()
+            # One that brought less than an earlier one has not served the whole log.
+            self.clean_end = not self.cut and self.served >= self.most
+            self.most = max(self.most, self.served)
             self.open_at = max(self.open_at, now + 0.5)
         return item.how != "refused"
 
@@ -467,20 +483,30 @@ class _Watch:
     def _has_all(self, ran: list[Execution]) -> bool:
         if self.assembler.complete:
             return True
-        if self.read_before and not self._replays():
+        if self.cut or self._is_whole(ran):
             return True
         if self.nonce and ran:
             return False
         return self.clean_end or (self.read_before and not ran)
 
-    def _replays(self) -> bool:
-        """Whether the server serves a finished job's whole log again; before 1.8 it has the last 2,048 bytes only."""
+    def _is_cut(self) -> bool:
+        """Whether the stream that has just ended served what a node before 1.8 keeps of a finished log, and no more."""
+        return self.served in _CUT_LOG and not self.assembler.complete and self._number() < (1, 8)
+
+    def _is_whole(self, ran: list[Execution]) -> bool:
+        """Whether the job's record shows that what was read is all of it: a short log stands there whole."""
+        output = ran[-1].run_output if ran and not self.nonce else None
+        if output is None or output.stdout_truncated or len(output.stdout) >= min(_CUT_LOG):
+            return False
+        return self.read_before and output.stdout == "".join(self.texts["stdout"])
+
+    def _number(self) -> tuple[int, int]:
+        """The server's version as far as it tells one, else (0, 0)."""
         try:
             version = self.client.version()
         except ApiError:
-            return True
-        major, minor = (int(text) if text.isdigit() else 0 for text in (version.major, version.minor))
-        return (major, minor) == (0, 0) or (major, minor) >= (1, 8)
+            return (0, 0)
+        return version.number or (0, 0)
 
     def _read(self, until_silent: float) -> Iterator[JobEvent]:
         """Read the open stream until it ends, brings the result's end, or is silent for so long."""

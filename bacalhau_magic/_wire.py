@@ -9,6 +9,7 @@ staging folder (`_marks.NODE_STAGING`).
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Any
 
@@ -246,6 +247,13 @@ class BuildVersion(Wire):
     build_date: str = ""
     goos: str = Field(default="", alias="GOOS")
     goarch: str = Field(default="", alias="GOARCH")
+
+    @property
+    def number(self) -> tuple[int, int] | None:
+        """Major and minor number; None for a build that carries no version ("v0.0.0-xxxxxxx")."""
+        match = re.match(r"v?(\d+)\.(\d+)", self.git_version) or re.fullmatch(r"(\d+) (\d+)", f"{self.major} {self.minor}")
+        found = (int(match[1]), int(match[2])) if match else (0, 0)
+        return found if found != (0, 0) else None
 
 
 class NodeInfo(Wire):

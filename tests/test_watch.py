@@ -364,4 +364,60 @@ def test_recorded_jobs_end(server: Server, client: Client, name: str, version: s
     if name in ("out-of-memory", "command-not-found", "image-cannot-be-pulled", "inline-directory-without-entries"):
         assert script.stopped == f"bacalhau-magic: {expected[name]}"
     else:
-        assert not script.stopped or name == "timeout"
+        assert not script.stopped or name == "timeout" or name.startswith("out-of-memory")
+
+
+def test_flood_loses_nothing(server: Server, client: Client) -> None:
+    """Thousands of lines at once all come, in their order, while the history is still asked."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        for number in range(5000):
+            stream.line(f"{number}\n")
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert printed(events) == "".join(f"{number}\n" for number in range(5000))
+    assert ended(events).blob == BLOB
+    assert server.streams == 1
+
+
+def test_excerpt_of_an_old_server_is_no_result(server: Server, client: Client) -> None:
+    """A node before 1.8 serves 2,048 bytes of a finished log: what is missing is said, and nothing is taken for the whole."""
+    job = JobScript(server)
+    server.on("GET", "/agent/version", {"Major": "0", "Minor": "0", "GitVersion": "v0.0.0-xxxxxxx"})
+    job.begin()
+    whole = "".join(packets(BLOB, text="x" * 5000 + "\n"))
+
+    def logs(stream: Socket, _: int) -> None:
+        job.end()
+        stream.line(whole[:2048] + "\n")
+        stream.close()
+
+    server.on_logs(logs)
+    end = ended(list(watch(client)))
+    assert end.blob is None
+    assert end.cut
+
+
+@pytest.mark.parametrize("version", ["v1.9.3", "v0.0.0-xxxxxxx"])
+def test_short_log_is_not_taken_for_an_excerpt(server: Server, client: Client, version: str) -> None:
+    """A log that happens to have 2,048 characters is whole where the server keeps logs, or its record shows that it is."""
+    job = JobScript(server)
+    server.on("GET", "/agent/version", {"GitVersion": version})
+    job.begin()
+    text = "x" * 2044 + "\n" if version == "v1.9.3" else "x" * 2000 + "\n"
+
+    def logs(stream: Socket, _: int) -> None:
+        stream.line(text)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    end = ended(list(watch(client, nonce="")))
+    assert (end.stdout, end.cut) == (text, False)

@@ -13,7 +13,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,7 +107,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
-        self._logs: Callable[[Socket, int], None] = lambda stream, _: stream.close()
+        self._logs: dict[str, Callable[[Socket, int], None]] = {"": lambda stream, _: stream.close()}
         self._no_logs: tuple[int, dict[str, str]] | None = None
         script = self
 
@@ -162,9 +162,9 @@ class Server:
         """Answer `method` for paths (below /api/v1) that match; later rules win."""
         self._routes.insert(0, (method, re.compile(pattern), answer))
 
-    def on_logs(self, script: Callable[[Socket, int], None]) -> None:
-        """What a log stream does; called with the stream and its number, counted from 1."""
-        self._logs = script
+    def on_logs(self, script: Callable[[Socket, int], None], job_id: str = "") -> None:
+        """What a log stream does, of one job or of any; called with the stream and its number, counted from 1."""
+        self._logs[job_id] = script
 
     def answer_logs(self, status: int, **headers: str) -> None:
         """Answer every log stream with a plain status in place of a web socket."""
@@ -222,7 +222,8 @@ class Server:
         handler.wfile.flush()
         self.streams += 1
         stream = Socket(handler)
-        self._logs(stream, self.streams)
+        job_id = urlsplit(handler.path).path.split("/")[-2]
+        self._logs.get(job_id, self._logs[""])(stream, self.streams)
         handler.close_connection = True
 
 
@@ -301,11 +302,13 @@ class JobScript:
 class Recorded:
     """A recorded scenario, served against the clock from the first request on; `pace` times faster."""
 
-    def __init__(self, server: Server, name: str, version: str = "1.9.3", pace: float = 4.0) -> None:
+    def __init__(self, server: Server, name: str, version: str = "1.9.3", pace: float = 4.0, *, named: bool = True) -> None:
+        self.server = server
         self.data = recording(name, version)
+        self.data["log_frames"] = _whole_frames(self.data["log_frames"])
         self.pace = pace
+        self.keeps_logs = version > "1.8"
         self.job_id: str = self.data["job"]["Job"]["ID"]
-        self._start: float | None = None
         items = self.data["history"]["Items"]
         first = _time(items[0])
         self._items = [(_time(item) - first, item) for item in items]
@@ -313,12 +316,21 @@ class Recorded:
         server.on("GET", base, self._job)
         server.on("GET", base + "/history", self._history)
         server.on("GET", base + "/executions", lambda _: self.data["executions"])
-        server.on("GET", "/orchestrator/nodes", recording("nodes"))
-        minor = version.split(".")[1]
-        server.on("GET", "/agent/version", {"Major": "1", "Minor": minor, "GitVersion": f"v{version}"})
+        server.on("GET", base + "/results", lambda _: self.data["results"])
         server.on("DELETE", base, self._stop)
-        server.on_logs(self._stream)
+        server.on_logs(self._stream, self.job_id)
+        nodes = recording("nodes") if version == "1.9.3" else recording("orchestrator-nodes", version)["body"]
+        server.on("GET", "/orchestrator/nodes", nodes)
+        server.on("GET", "/agent/alive", {"Status": "OK"})
+        told = {"Major": "1", "Minor": version.split(".")[1], "GitVersion": f"v{version}"}
+        server.on("GET", "/agent/version", told if named else recording("agent-version", version)["body"])
+        self.restart()
+
+    def restart(self, job: dict[str, Any] | None = None) -> None:
+        """Begin anew, with the first request from now."""
+        self._start: float | None = None
         self.stopped = ""
+        self._opened = 0
 
     @property
     def now(self) -> float:
@@ -348,13 +360,15 @@ class Recorded:
         shown = [item for at, item in self._items if at <= self.now or (over and not self.stopped)]
         return {"Items": shown[seen:], "NextToken": "" if over else str(len(shown))}
 
-    def _stream(self, stream: Socket, number: int) -> None:
+    def _stream(self, stream: Socket, _: int) -> None:
         """The recorded frames in the order and time of the recording: the n-th opening gets what came after the n-1st close."""
         frames = self.data["log_frames"]
+        self._opened += 1
+        number = self._opened
         if self._over():
-            for _, text in frames:
-                if text.startswith("{") and "error" not in text:
-                    stream.text(text)
+            texts = [text for _, text in frames if text.startswith("{") and "error" not in text]
+            for text in texts if self.keeps_logs else self._last_words():
+                stream.text(text)
             return stream.close()
         closes = [index for index, (_, text) in enumerate(frames) if text.startswith(("close", "still the same"))]
         start = closes[number - 2] + 1 if 1 < number <= len(closes) + 1 else 0
@@ -374,6 +388,28 @@ class Recorded:
             else:
                 return stream.stay()
         return stream.close()
+
+    def _last_words(self) -> Iterator[str]:
+        """What a node before 1.8 serves of a finished log: what RunOutput holds, line by line."""
+        output = self.data["executions"]["Items"][-1].get("RunOutput") or {}
+        for kind, key in ((1, "Stdout"), (2, "stderr")):
+            for line in (output.get(key) or "").splitlines():
+                yield json.dumps({"value": {"Type": kind, "Line": line + "\n"}})
+
+
+def _whole_frames(frames: list[list[Any]]) -> list[list[Any]]:
+    """The frames as they were sent: the recordings cut long ones ("...(16415 chars)"), and leave out the middle of 5,000 counted lines."""
+    gap = next((index for index, (at, _) in enumerate(frames) if at == "..."), None)
+    if gap is not None:
+        before, after = (int(json.loads(frames[index][1])["value"]["Line"]) for index in (gap - 1, gap + 1))
+        lines = [json.dumps({"value": {"Type": 1, "Line": f"{number}\n"}}) for number in range(before + 1, after)]
+        frames = [*frames[:gap], *([frames[gap + 1][0], line] for line in lines), *frames[gap + 1 :]]
+    cut = [index for index, (_, text) in enumerate(frames) if re.search(r"\.\.\.\(\d+ chars\)$", text)]
+    for index in cut:
+        head, count = re.fullmatch(r"(.*)\.\.\.\((\d+) chars\)", frames[index][1], re.DOTALL).groups()  # type: ignore[union-attr]
+        tail = '\\n"}}\n' if index == cut[-1] else '"}}\n'
+        frames[index] = [frames[index][0], head.ljust(int(count) - len(tail), head[-1]) + tail]
+    return frames
 
 
 def _time(item: dict[str, Any]) -> float:
