@@ -1,5 +1,9 @@
 """The Python wrapper, as a real process without site-packages."""
 
+import os
+import pwd
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,15 +11,41 @@ import pytest
 
 from bacalhau_magic.remote import packets
 
-OTHERS = sorted(str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python3") if int(path.parts[-3].split(".")[1]) >= 8) or [
-    sys.executable
-]
+VERSIONS = [f"3.{minor}" for minor in range(8, 15)]
 
 
-@pytest.mark.parametrize("python", OTHERS)
-def test_every_python(job, python):
-    """The same cell gives the same value on every Python that is here, with the standard library alone."""
-    run = job("import datetime\nprint(x)\n{x: datetime.date(2020, 1, 2)}", inputs={"x": (1, "é")}, command_line=[python, "-I", "-S", "-u"])
+def interpreters(version):
+    """This version's interpreters: on PATH, of pyenv (where HOME or the variable says), and the one that runs the tests."""
+    homes = [os.environ.get("PYENV_ROOT"), Path(pwd.getpwuid(os.getuid()).pw_dir) / ".pyenv"]
+    found = [str(path) for home in homes if home for path in sorted(Path(home).glob(f"versions/{version}.*/bin/python{version}"))]
+    found += [path for path in [shutil.which(f"python{version}")] if path]
+    return found + ([sys.executable] if version == f"{sys.version_info[0]}.{sys.version_info[1]}" else [])
+
+
+def runs(python):
+    """Whether it starts: pyenv puts a stand-in on PATH for versions that are not there."""
+    return subprocess.run([python, "-I", "-S", "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+OTHERS = {version: next(filter(runs, interpreters(version)), "") for version in VERSIONS}
+
+
+@pytest.mark.parametrize("spawn", [False, True], ids=["forked", "spawned"])
+@pytest.mark.parametrize(
+    "python",
+    [
+        pytest.param(path, id=version, marks=pytest.mark.skipif(not path, reason=f"Python {version} is not here"))
+        for version, path in OTHERS.items()
+    ],
+)
+def test_every_python(job, python, spawn):
+    """The same cell gives the same value on every Python from 3.8 on that is here, with the standard library alone."""
+    run = job(
+        "import datetime\nprint(x)\n{x: datetime.date(2020, 1, 2)}",
+        inputs={"x": (1, "é")},
+        command_line=[python, "-I", "-S", "-u"],
+        spawn=spawn,
+    )
     assert run.code == 0, run.stderr
     assert run.shown == "(1, 'é')\n"
     assert repr(run.value) == "{(1, 'é'): datetime.date(2020, 1, 2)}"
