@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("house", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("house")
 
 _NEEDS = {
     "bubblewrap": ("bubblewrap is not installed, or does not hold here", lambda: _bubblewrap()),

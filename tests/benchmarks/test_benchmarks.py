@@ -70,7 +70,7 @@ def test_loading_against_bare_ipython(report: Callable[[str], None]) -> None:
 @pytest.mark.parametrize("megabytes", [1, 5, 20])
 def test_result_against_the_raw_log(shell: Any, report: Callable[[str], None], megabytes: int) -> None:
     """A result of incompressible bytes beside the same number of bytes in the raw log stream."""
-    from bacalhau_magic import _session
+    from bacalhau_magic import _flow, _session
 
     session = _session.session()
     count = megabytes * 1_000_000
@@ -85,7 +85,7 @@ def test_result_against_the_raw_log(shell: Any, report: Callable[[str], None], m
         request = session.request(
             f"import os\nfor _ in range({count} // 16000): print(os.urandom(8000).hex())", _options("--max-result", "1KB")
         )
-        body = json.loads(session.prepared(request).body)
+        body = json.loads(_flow.prepare(request, session.means)[1].body)
         body["Job"]["Tasks"][0]["Engine"]["Params"]["Entrypoint"] = ["python", "-c", request.code]
         job = client.submit(json.dumps(body).encode()).job_id
         got = 0
