@@ -106,7 +106,9 @@ class Ledger:
     def finished(self, job_id: str, state: str) -> None:
         """The job ended in this state of the server's."""
         if state in TERMINAL:
-            self._do(lambda db: db.execute("UPDATE jobs SET state = ?, stop_reason = '' WHERE job_id = ?", (state, job_id)))
+            # Nothing new is nothing to write: a commit waits for the disk.
+            change = "UPDATE jobs SET state = ?, stop_reason = '' WHERE job_id = ? AND (state != ? OR stop_reason != '')"
+            self._do(lambda db: db.execute(change, (state, job_id, state)))
 
     def want_stop(self, job_id: str, reason: str) -> None:
         """The job is to be stopped at the next contact."""

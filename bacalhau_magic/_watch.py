@@ -176,7 +176,8 @@ class _Watch:
             self._drop_reader()
 
     def _until_terminal(self, stop: StopRequest) -> Iterator[JobEvent]:
-        next_poll = time.monotonic()
+        # The embedded node starts the job at once, and its log says so; a look at the history would only be in its way.
+        next_poll = time.monotonic() + (_FIRST_PAUSE if self.ref.endpoint.is_local else 0.0)
         while True:
             if stop.requested.is_set() and not stop.delivered.is_set() and (not self.lost or not self.stop_tries):
                 yield from self._stop(stop.reason, stop)
@@ -190,7 +191,11 @@ class _Watch:
             hurried = yield from self._drain(next_poll)
             if hurried:
                 self.hurry = list(_HURRY)
-                next_poll = time.monotonic() + self.hurry.pop(0)
+                next_poll = time.monotonic() + (self._local_pause() if self.ref.endpoint.is_local else self.hurry.pop(0))
+
+    def _local_pause(self) -> float:
+        """The embedded node ends the stream when it has written down the job's end."""
+        return 0.03 if self.reader else 0.0
 
     def _next_pause(self) -> float:
         if self.lost:

@@ -111,6 +111,8 @@ class Service:
         loop = asyncio.get_running_loop()
         for attempt in attempts:
             await loop.run_in_executor(None, attempt.join, 15.0)
+        if self.orchestrator.executors:
+            await loop.run_in_executor(None, self.orchestrator.executors.host.close)
         await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()

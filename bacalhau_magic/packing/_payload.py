@@ -15,7 +15,6 @@ import marshal
 import os
 import shlex
 import stat
-import sys
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache, cached_property
@@ -101,7 +100,8 @@ def data_url(archive: bytes) -> str:
 def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhere: Collection[str] = ()) -> bytes:
     """The tar.gz of a request: everything but the inputs that have a target of their own.
 
-    Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it. With `compiled` the wrapper's bytecode for this Python comes along, for a job that this very Python will run.
+    Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it.
+    With `compiled` the wrapper comes in one file with its bytecode for this Python, for a job that this very Python will run.
     """
     archive = Archive(_wrapper(request.language.wrapper, compiled))
     hidden = PurePosixPath(PAYLOAD_FOLDER)
@@ -136,19 +136,22 @@ def targeted(item: InputItem) -> tuple[str, bytes]:
 def _wrapper(name: str, compiled: bool) -> Archive:
     """The wrapper's own files: the same in every job."""
     archive = Archive()
-    for file in FILES[name]:
-        place = PurePosixPath(PAYLOAD_FOLDER, file)
-        source = (resources.files("bacalhau_magic.remote") / file).read_bytes()
-        archive.file(place, source)
-        if compiled and place.suffix == ".py" and sys.implementation.cache_tag:
-            archive.file(importlib.util.cache_from_source(str(place)), _bytecode(source, file))
+    sources = {file: (resources.files("bacalhau_magic.remote") / file).read_bytes() for file in FILES[name]}
+    first = FILES[name][0]
+    if compiled and first.endswith(".py"):
+        archive.file(PurePosixPath(PAYLOAD_FOLDER, first), sources.pop(first))
+        packed = {
+            file.removesuffix(".py"): (source, importlib.util.MAGIC_NUMBER, _bytecode(source, file)) for file, source in sources.items()
+        }
+        archive.file(PurePosixPath(PAYLOAD_FOLDER, "modules.bin"), marshal.dumps(packed))
+    else:
+        for file, source in sources.items():
+            archive.file(PurePosixPath(PAYLOAD_FOLDER, file), source)
     return archive
 
 
 def _bytecode(source: bytes, name: str) -> bytes:
-    """A .pyc that no source is compared with (PEP 552: the archive sets its own times)."""
-    code = compile(source, name, "exec", dont_inherit=True)
-    return importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(source) + marshal.dumps(code)
+    return marshal.dumps(compile(source, name, "exec", dont_inherit=True))
 
 
 def _add(archive: Archive, item: InputItem, path: str) -> None:

@@ -8,7 +8,7 @@ a array  s scalar  x str_  y bytes_  F frame  S series  I index  t Timestamp  d 
 if __package__:
     from . import codec
 else:
-    codec = codec  # noqa: F821, PLW0127 - put here by codec.own
+    codec = load("codec")  # noqa: F821 - put here by bootstrap.py
 
 _FAR = 1 << 20
 

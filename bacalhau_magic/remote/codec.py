@@ -105,16 +105,7 @@ def own(name):
         from importlib import import_module
 
         return import_module("." + name, __package__)
-    full = "_bacalhau_" + name
-    if full not in sys.modules:
-        loader = type(__loader__)(full, __file__[: -len("codec.py")] + name + ".py")
-        module = type(sys)(full)
-        module.__file__ = loader.path
-        module.__loader__ = loader
-        module.codec = sys.modules.get(__name__)
-        exec(loader.get_code(full), module.__dict__)
-        sys.modules[full] = module
-    return sys.modules[full]
+    return load(name)  # noqa: F821 - put here by bootstrap.py
 
 
 class Encoder:

@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from . import _gpus, _seccomp
 from ._interpreters import SYSTEM_FOLDERS, SYSTEM_PATH, Interpreters, inside
 from ._limits import PROCESSES, Cgroups, affinity, tree
 from ._payload import Payload, Watch, spawn
+from ._prepared import Kind, Prepared
 from ._seam import Running, RunSpec
 
 __all__ = ["BubblewrapExecutor"]
@@ -62,6 +63,7 @@ class BubblewrapExecutor:
         self._help = _help(program)
         self._etc = scratch / "etc"
         self._fixed = [*self._privileges(), *_system(), *_etc(self._etc)]
+        self._prepared = Prepared(self._launch_ahead, scratch)
         self.why = "as root, payload as an unprivileged user" if self._root else "in a user namespace"
         self.limits: Mapping[str, str] = {
             "files": _marks.LIMIT_ENFORCED,
@@ -75,21 +77,45 @@ class BubblewrapExecutor:
 
     def start(self, spec: RunSpec) -> Running:
         """Starts the payload. Raises OSError with the words to record when it can't be started."""
-        return self.launch(spec)
+        kind = Kind.of(spec)
+        payload = self._prepared.take(kind, spec) if kind else None
+        if payload:
+            payload.follow(self._watch(spec))
+        else:
+            payload = self.launch(spec)
+        if kind:
+            payload.at_clean(partial(self._prepared.keep_soon, kind))
+        return payload
+
+    def close(self) -> None:
+        """Ends what waits for a job."""
+        self._prepared.close()
 
     def launch(self, spec: RunSpec, *, stdin: int = subprocess.DEVNULL, before: Collection[str] = ()) -> Payload:
-        """As `start`; `before` is a command line that becomes bubblewrap at its end (for the trial of terminals)."""
-        if spec.network not in ("none", "", "full", "host") or spec.domains:
-            raise OSError(f"network {spec.network} is not available here")
-        program = self._interpreters.resolve(spec.argv[0], spec.language, spec.interpreter)
-        python = self._interpreters.resolve("python", spec.language, spec.interpreter) if spec.interpreter else None
-        needs = dict.fromkeys((*program.needs, *(python.needs if python else ())))
-        scratch = spec.folder / "scratch"
-        for name in ("home", "tmp"):
-            (scratch / name).mkdir(parents=True, exist_ok=True)
+        """As `start`, never prepared; `before` is a command line that becomes bubblewrap at its end (for the trial of terminals)."""
+        return self._launch(spec, self._take_uid(), stdin, before)
+
+    def _launch_ahead(self, spec: RunSpec, stdin: int) -> tuple[Payload, Callable[[RunSpec], None]]:
+        uid = self._take_uid()
+        payload = self._launch(spec, uid, stdin, ())
+
+        def hand_over(spec: RunSpec) -> None:
+            if self._root:
+                _hand_over(spec, spec.folder / "scratch", uid)
+
+        return payload, hand_over
+
+    def _launch(self, spec: RunSpec, uid: int, stdin: int, before: Collection[str]) -> Payload:
         with ExitStack() as undo, ExitStack() as done:
-            uid = self._take_uid()
             undo.callback(self._give_uid, uid)
+            if spec.network not in ("none", "", "full", "host") or spec.domains:
+                raise OSError(f"network {spec.network} is not available here")
+            program = self._interpreters.resolve(spec.argv[0], spec.language, spec.interpreter)
+            python = self._interpreters.resolve("python", spec.language, spec.interpreter) if spec.interpreter else None
+            needs = dict.fromkeys((*program.needs, *(python.needs if python else ())))
+            scratch = spec.folder / "scratch"
+            for name in ("home", "tmp"):
+                (scratch / name).mkdir(parents=True, exist_ok=True)
             if self._root:
                 _hand_over(spec, scratch, uid)
             options = [
@@ -124,19 +150,21 @@ class BubblewrapExecutor:
                 affinity=None if self._cgroups.cpu else affinity(spec.cpus),
             )
             undo.pop_all()
-        watch = Watch(
-            memory=None if self._cgroups.memory else spec.memory,
-            disk=spec.disk,
-            folders=(scratch, *(mount.source for mount in spec.mounts if not mount.read_only)),
-            processes=self.limits["processes"] == _marks.LIMIT_WATCHED,
-        )
         # bubblewrap, its reaper (process 1 inside), the payload.
         return Payload(
             process,
             group=group,
-            watch=watch,
+            watch=self._watch(spec),
             asked=lambda: _below(process.pid, 2),
             cleaned=partial(self._give_uid, uid),
+        )
+
+    def _watch(self, spec: RunSpec) -> Watch:
+        return Watch(
+            memory=None if self._cgroups.memory else spec.memory,
+            disk=spec.disk,
+            folders=(spec.folder / "scratch", *(mount.source for mount in spec.mounts if not mount.read_only)),
+            processes=self.limits["processes"] == _marks.LIMIT_WATCHED,
         )
 
     def sweep(self, execution_ids: Collection[str]) -> None:

@@ -93,18 +93,28 @@ class Payload:
         # When it has been reaped its number may be another process's.
         self._members = members or (lambda: tree(process.pid) if process.returncode is None else [])
         self._asked = asked or (lambda: [process.pid])
-        self._cleaned = cleaned
+        self._cleaned = [cleaned] if cleaned else []
         self._lock = threading.Lock()
         self._reason = ("", "")
         self._ending: Ending | None = None
         self._done = threading.Event()
         threading.Thread(target=self._wait, name=f"wait-{process.pid}", daemon=True).start()
-        if watch and (watch.memory is not None or watch.disk is not None or watch.processes):
-            threading.Thread(target=self._follow, args=(watch,), name=f"watch-{process.pid}", daemon=True).start()
+        if watch:
+            self.follow(watch)
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def follow(self, watch: Watch) -> None:
+        """Samples what nothing enforces, from now on."""
+        if watch.memory is not None or watch.disk is not None or watch.processes:
+            threading.Thread(target=self._follow, args=(watch,), name=f"watch-{self.pid}", daemon=True).start()
+
+    def at_clean(self, callback: Callable[[], None]) -> None:
+        """Also calls this when all is dead and removed."""
+        with self._lock:
+            self._cleaned.append(callback)
 
     def wait(self, timeout: float | None = None) -> Ending | None:
         """The ending, as soon as it is known; None when `timeout` seconds passed first."""
@@ -132,12 +142,12 @@ class Payload:
         self._done.wait(10)
         with self._lock:
             group, self._group = self._group, None
-            cleaned, self._cleaned = self._cleaned, None
+            cleaned, self._cleaned = self._cleaned, []
         if group:
             group.kill()
             group.remove()
-        if cleaned:
-            cleaned()
+        for callback in cleaned:
+            callback()
 
     def note_stopped(self) -> None:
         """Says that what ends it now is a stop; for an executor that ends it in its own way."""

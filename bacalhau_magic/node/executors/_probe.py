@@ -20,6 +20,7 @@ from ._bubblewrap import BubblewrapExecutor
 from ._container import ContainerExecutor
 from ._interpreters import Interpreters
 from ._limits import Cgroups
+from ._prepared import PREFIX as PREPARED
 from ._process import ProcessExecutor
 from ._seam import Executor, Executors, Mount, Running, RunSpec
 
@@ -48,8 +49,8 @@ def probe(scratch: Path) -> Executors:
 
 
 def _clear(scratch: Path) -> None:
-    """Removes what the trials of a node left that was killed meanwhile."""
-    left = [folder for folder in scratch.iterdir() if folder.name.startswith(_TRIAL)]
+    """Removes what the trials and the prepared sandbox of a node left that was killed meanwhile."""
+    left = [folder for folder in scratch.iterdir() if folder.name.startswith((_TRIAL, PREPARED))]
     Cgroups().sweep([folder.name for folder in left])
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)

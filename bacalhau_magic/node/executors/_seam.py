@@ -93,6 +93,10 @@ class Executor(Protocol):
         """Kills and removes whatever these executions left, after the node itself was killed."""
         ...
 
+    def close(self) -> None:
+        """The node ends: nothing waits for another run any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Executors:

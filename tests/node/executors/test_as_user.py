@@ -42,7 +42,7 @@ def _python() -> str | None:
 @pytest.mark.parametrize(
     "files",
     [
-        ("executors/conftest.py", "executors/test_bubblewrap.py", "executors/test_process.py"),
+        ("executors/conftest.py", "executors/test_bubblewrap.py", "executors/test_prepared.py", "executors/test_process.py"),
         ("conftest.py", "test_node_jobs.py", "test_keeping.py"),
     ],
     ids=["executors", "node"],
