@@ -79,6 +79,7 @@ SENT: dict[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 ELSEWHERE = {
+    "profile": "test_profile_names_the_cluster",
     "sandbox": "test_sandbox_is_a_mark_on_the_job",
     "progress": "test_progress_is_of_the_kind_that_was_asked_for",
     "logs": "test_logs_are_left_out_of_the_progress",
@@ -135,6 +136,20 @@ def test_sent(shell: Kernel, cluster: Cluster, bare: dict[str, Any], name: str) 
     with_it, without = cluster.sent[-1], bare
     assert holds(with_it, with_it["Tasks"][0]), with_it
     assert not holds(without, without["Tasks"][0])
+
+
+def test_profile_names_the_cluster(shell: Kernel, cluster: Cluster, place: Path) -> None:
+    """--profile sends to the endpoint of that profile of the Bacalhau CLI; without it the cell runs here."""
+    (place / "cli/profiles").mkdir(parents=True)
+    (place / "cli/profiles/team.yaml").write_text(f"endpoint: {cluster.url}\n")
+    shell.run(f"import os; os.environ['BACALHAU_DIR'] = '{place}/cli'")
+    before = len(cluster.sent)
+    assert shell.run("%%bacalhau -q\n'here'").value == "'here'"
+    assert len(cluster.sent) == before
+    ran = shell.run("%%bacalhau -q --bg --profile team\n1")
+    shell.run("del os.environ['BACALHAU_DIR']")
+    assert ran.error is None, ran.text
+    assert len(cluster.sent) == before + 1
 
 
 @pytest.mark.bubblewrap
