@@ -14,7 +14,8 @@ from .errors import CellSyntaxError, JobFailedError, RemoteCellError
 _MISSING = (
     re.compile(r"No such file or directory: '([^'\n]+)'"),  # Python
     re.compile(r"ENOENT: no such file or directory, \w+ '([^'\n]+)'"),  # Node.js
-    re.compile(r"(?:^|: )'?([^:'\n]+)'?: No such file or directory$", re.MULTILINE),  # programs that Bash calls
+    re.compile(r"'([^'\n]+)': No such file or directory$", re.MULTILINE),  # programs that Bash calls
+    re.compile(r"(?:^|: )([^:'\n]+): No such file or directory$", re.MULTILINE),
 )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from . import _sources as sources
 from ._cellnames import CellNames, read
 from ._flow import Means
 from ._job import RemoteJob
+from ._languages import Language
 from ._ledger import Ledger, default_path
 from ._namespace import capture
 from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, Target
@@ -214,7 +216,7 @@ class Session:
         local, local_problem = None, ""
         if wants_local or (remote is None and request.options.fallback):
             try:
-                local = self.local_target()
+                local = _knowing(self.local_target(), request.language)
             except (NodeError, ApiError) as problem:
                 local_problem = problem.message
         return Availability(
@@ -370,6 +372,14 @@ def _shape(code: str, options: JobOptions) -> CellNames:
         if options.image is None:
             raise
         return CellNames()
+
+
+def _knowing(target: Target, language: Language) -> Target:
+    """The embedded node with what is known of a configured language: whether its program is on this machine."""
+    if language.name in target.languages or language.wrapper != "sh":
+        return target
+    missing = "" if shutil.which(language.local) else f"{language.local} was not found on this machine"
+    return replace(target, languages={**target.languages, language.name: missing})
 
 
 _NOT_RUN = {

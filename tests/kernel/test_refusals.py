@@ -137,3 +137,17 @@ def test_an_endpoint_that_does_not_answer(shell: Kernel) -> None:
         assert "Traceback" not in refused_text
     finally:
         shell.run("%bacalhau config api_url=")
+
+
+def test_a_language_whose_program_is_not_here(shell: Kernel, place: Path) -> None:
+    """A configured language runs by its program; where that is missing, it is refused before anything is sent."""
+    tables = {"perl": "perl", "nowhere": "no-such-program"}
+    text = "".join(
+        f'[tool.bacalhau-magic.languages.{name}]\nimage = "x"\ncommand = "{program}"\nfile = "cell.x"\n' for name, program in tables.items()
+    )
+    (place / "pyproject.toml").write_text(text)
+    shell.run("%bacalhau config timeout=1m")  # read again
+    assert shell.run('%%bacalhau --lang perl -- two\nprint "[1, $ARGV[0]2]" =~ s/two//r;').value == "[1, 2]"
+    refused(shell, "--lang nowhere", "1", "nowhere can't run on the local node: no-such-program was not found on this machine", "")
+    (place / "pyproject.toml").unlink()
+    shell.run("%bacalhau config timeout=")
