@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _doctor, _jobs, _marks, _routing, packing
+from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _routing, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
@@ -122,7 +122,7 @@ def nodes(session: Session, words: list[str]) -> Table:
         target = session.local_target()
     found = [node for node in target.nodes if node.info.compute_node_info.execution_engines]
     if "--gpu" in flags:
-        found = [node for node in found if node.info.compute_node_info.max_capacity.gpu]
+        found = [node for node in found if _gpus.count(node)]
     headings = ("node", "state", "CPUs", "memory", "disk", "GPUs", "running", "waiting", "takes")
     empty = "No node has a GPU." if "--gpu" in flags else "No nodes."
     return Table(headings, tuple(_node_row(node) for node in found), empty)
@@ -137,7 +137,7 @@ def _node_row(node: NodeState) -> tuple[Any, ...]:
         f"{free.cpu:g} of {most.cpu:g}",
         f"{_bytes(free.memory)} of {_bytes(most.memory)}",
         _bytes(most.disk),
-        clean(_routing.gpu_text(node)),
+        clean(_gpus.text(node)),
         info.running_executions,
         info.enqueued_executions,
         ", ".join(info.execution_engines),

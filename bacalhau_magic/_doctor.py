@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _marks, _routing
+from . import _argspec, _gpus, _marks
 from ._job import RemoteJob
 from ._stages import Endpoint, JobRef, Target
 from ._tables import Text
@@ -217,7 +217,7 @@ def _server(session: Session, target: Target, tell: Callable[[str], None]) -> It
         came = f"accepted, from {endpoint.credential.origin}" if endpoint.credential else "none set, and none asked for"
         yield Check("credentials", "passed", f"Reading: {came}.")
     yield _nodes(nodes)
-    yield _gpus(nodes)
+    yield _gpu_check(nodes)
 
 
 def _clock(session: Session, endpoint: Endpoint) -> Check:
@@ -238,12 +238,8 @@ def _clock(session: Session, endpoint: Endpoint) -> Check:
     )
 
 
-def _able(nodes: list[NodeState]) -> list[NodeState]:
-    return [node for node in nodes if node.info.compute_node_info.execution_engines and node.connection.upper() != "DISCONNECTED"]
-
-
 def _nodes(nodes: list[NodeState]) -> Check:
-    able = _able(nodes)
+    able = [node for node in nodes if _gpus.is_connected(node)]
     if not nodes:
         return Check("nodes", "skipped", "No list of nodes could be read.")
     if not able:
@@ -257,8 +253,10 @@ def _nodes(nodes: list[NodeState]) -> Check:
     return Check("nodes", "passed", says)
 
 
-def _gpus(nodes: list[NodeState]) -> Check:
-    found = [f"{clean(node.info.node_id[:10])}: {text}" for node in _able(nodes) if (text := _routing.gpu_text(node)) != "none"]
+def _gpu_check(nodes: list[NodeState]) -> Check:
+    found = [
+        f"{clean(node.info.node_id[:10])}: {text}" for node in nodes if _gpus.is_connected(node) and (text := _gpus.text(node)) != "none"
+    ]
     return Check("GPUs", "passed", "; ".join(found) + ".") if found else Check("GPUs", "skipped", "No node reports a GPU.")
 
 

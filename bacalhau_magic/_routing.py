@@ -6,19 +6,19 @@ What is configured or built in is cut or left out, and the card says so.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import _marks
+from . import _gpus, _marks
+from ._gpus import Wanted
 from ._languages import Language
 from ._stages import Availability, Route, Target
 from ._wire import NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
 from .options import JobOptions, size_text, spelling
 
-__all__ = ["NOT_ISOLATED", "choose", "fitted", "gpu_text"]
+__all__ = ["NOT_ISOLATED", "choose", "fitted"]
 
 NOT_ISOLATED = "Not isolated, network open"
 """How the notice begins that is said once a session."""
@@ -271,73 +271,43 @@ def _round(count: int) -> str:
     return size_text(count)
 
 
-_VENDORS = {"nvidia": ("nvidia",), "amd": ("amd", "ati"), "intel": ("intel",)}
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
-def _gpus(node: NodeState) -> list[tuple[str, str]]:
-    """A node's GPUs as (model, vendor); the models of its `GPU-0` labels where it reports no more."""
-    reported = [(gpu.name, gpu.vendor) for gpu in node.info.compute_node_info.max_capacity.gpus]
-    if reported:
-        return reported
-    return [(value, "") for key, value in node.info.labels.items() if re.fullmatch(r"GPU-\d+", key)]
-
-
-def _has_gpus(node: NodeState, count: int, model: str, vendor: str) -> bool:
-    gpus = _gpus(node)
-    if not model and not vendor:
-        return max(node.info.compute_node_info.max_capacity.gpu, len(gpus)) >= count
-    names = _VENDORS.get(vendor, ())
-    matching = [
-        name
-        for name, maker in gpus
-        if _plain(model) in _plain(name) and (not vendor or any(word in (maker or name).lower() for word in names))
-    ]
-    return len(matching) >= count
-
-
 def _fit_gpu(fit: _Fit, target: Target) -> None:
-    """The wanted GPUs must be on one node that was reported; which one is then chosen by its label, where it matters."""
+    """The wanted GPUs must be on one node that was reported; which node is then chosen by its label, where it matters."""
     options = fit.options
-    if not options.gpu_count or not target.nodes:
+    if not options.gpu_count:
         return
-    count, model, vendor = options.gpu_count, options.gpu_model, options.gpu_vendor or ""
-    able = [node for node in target.nodes if _has_gpus(node, count, model, vendor)]
+    wanted = Wanted(options.gpu_count, options.gpu_model, options.gpu_vendor or "")
+    name = "gpu_vendor" if wanted.vendor and not wanted.model and "gpu_vendor" in options.asked else "gpu"
+    if not target.nodes:
+        if wanted.is_choosy:
+            fit.lacks(name, "its nodes can't be read, so that no model can be chosen", f"Ask for --gpu {wanted.count}.", **_any_gpu(wanted))
+            fit.say(f"Any GPU is taken instead of {wanted}: the nodes can't be read.")
+        return
+    able = [node for node in target.nodes if _gpus.is_connected(node) and _gpus.can_give(node, wanted)]
     if not able:
-        wanted = f"{count} × {' '.join(part for part in (vendor, model or 'GPU') if part)}"
         name = "gpu" if "gpu" in options.asked or "gpu_vendor" not in options.asked else "gpu_vendor"
         has = "this machine has" if target.is_local else "its nodes have"
-        fit.lacks(name, f"{wanted} on one node is wanted, and {has}: {_gpu_list(target.nodes)}", gpu=None, gpu_vendor=None)
+        reason = f"{wanted} on one node is wanted, and {has}: {_gpus.listing(target.nodes, wanted)}"
+        fit.lacks(name, reason, "Ask for what one node has, or leave --gpu out.", gpu=None, gpu_vendor=None)
         fit.say(f"The configured GPU is left out: {fit.where} has no {wanted}.")
         return
-    others = [node for node in target.nodes if node not in able and _has_gpus(node, count, "", "")]
-    if target.is_local or not others:
+    if target.is_local or not wanted.is_choosy:
         return
-    labels = tuple(dict.fromkeys(node.info.labels["GPU-0"] for node in able if "GPU-0" in node.info.labels))
-    if len(labels) and not any(node.info.labels.get("GPU-0") in labels for node in others):
-        fit.options = _with(fit.options, constraints=(*options.constraints, ("GPU-0", "in", labels)))
-    else:
-        name = "gpu_vendor" if vendor and not model else "gpu"
-        fit.lacks(name, "its nodes' labels don't tell these GPUs from others", "Choose a node with --constraints.", gpu_vendor=None)
+    chosen = _gpus.constraint(able, target.nodes, wanted)
+    if chosen is None:
+        fit.lacks(name, "its nodes' labels don't tell these GPUs from others", "Choose a node with --constraints.", **_any_gpu(wanted))
+        fit.say(f"Any GPU is taken instead of {wanted}: the nodes' labels don't tell them apart.")
+    elif chosen:
+        fit.options = _with(fit.options, constraints=(*options.constraints, *chosen))
+
+
+def _any_gpu(wanted: Wanted) -> dict[str, str | None]:
+    return {"gpu": str(wanted.count), "gpu_vendor": None}
 
 
 def _with(options: JobOptions, **values: Any) -> JobOptions:
     everything = {name: getattr(options, name) for name in JobOptions.model_fields} | values
     return JobOptions.model_construct(_fields_set=set(options.model_fields_set), **everything)
-
-
-def gpu_text(node: NodeState) -> str:
-    """A node's GPUs in words: models, else how many, else "none"."""
-    names = [name for name, _ in _gpus(node)]
-    count = node.info.compute_node_info.max_capacity.gpu
-    return ", ".join(names) or (f"{count} GPUs" if count else "none")
-
-
-def _gpu_list(nodes: Iterable[NodeState]) -> str:
-    return "; ".join(f"{node.info.node_id[:10] or 'a node'} {gpu_text(node)}" for node in nodes)
 
 
 def _fit_constraints(fit: _Fit, nodes: tuple[NodeState, ...]) -> None:

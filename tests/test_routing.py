@@ -219,7 +219,7 @@ def test_gpu_that_no_node_has(line: str) -> None:
     """GPUs that no single node has are refused, saying what the nodes have."""
     with pytest.raises(OptionError) as caught:
         go(line, cluster(A100, T4, AMD))
-    assert "n-t4 Tesla T4" in caught.value.message
+    assert "n-t4 4 × Tesla T4" in caught.value.message
     assert caught.value.option == "gpu"
 
 
