@@ -28,7 +28,7 @@ TAIL = 2048
 """Bytes of each stream that an execution's RunOutput keeps."""
 
 _HEAD = struct.Struct("<BI")
-_READ = 65_536
+_READ = 1 << 18
 _PARTIAL_WAIT = 0.02
 
 

@@ -42,7 +42,7 @@ def run(request, here, say):
         said = str(problem)
         ename = "ModuleNotFoundError" if isinstance(problem.__cause__, codec.MissingLibrary) else "ValueError"
         error = {"ename": ename, "evalue": said, "traceback": "%s: %s\n" % (ename, said), "mro": [ename, "Exception"]}
-        say(b"R" + _packed({"outcome": "error", "exit_code": 1, "error": error}, []))
+        _tell(say, {"outcome": "error", "exit_code": 1, "error": error}, [])
         return 1
     say(b"S")
     try:
@@ -56,16 +56,20 @@ def run(request, here, say):
     except BaseException as problem:
         header.update(outcome="error", exit_code=1, error=_described(problem, source, filename))
     _flush()
-    say(b"R" + _packed(header, parts))
+    _tell(say, header, parts)
     parts = None
     _leave()
     return {"ok": 0, "error": 1}.get(header["outcome"], header["exit_code"] & 0xFF)
 
 
-def _packed(header, parts):
+def _tell(say, header, parts):
+    """R, the facts' length, the facts (marshal), and the parts' bytes as they are."""
     import marshal
 
-    return marshal.dumps((header, parts))
+    facts = marshal.dumps((header, [(name, kind, len(data)) for name, kind, data in parts]))
+    say(b"R" + len(facts).to_bytes(8, "big") + facts)
+    for _, _, data in parts:
+        say(data)
 
 
 def _prepare(request, path):

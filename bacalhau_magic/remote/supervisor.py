@@ -14,6 +14,7 @@ load = load  # noqa: F821, PLW0127 - put here by bootstrap.py
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHUNK = 1 << 16
+LONG = 1 << 20
 GRACE = 0.25  # seconds without a word from a process that outlives the cell
 LAST = 2.0  # seconds for such a process in all
 
@@ -125,8 +126,24 @@ def write_all(fd, data):
         write_all(fd, view)
 
 
+def write_long(fd, data):
+    if len(data) >= LONG:
+        widen(fd)
+    write_all(fd, data)
+
+
+def widen(fd):
+    """A larger pipe, for what is long: fewer turns between writer and reader."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, 1031, LONG)  # F_SETPIPE_SZ, which the module names from 3.10 on
+    except (ImportError, OSError):
+        pass
+
+
 class Control:
-    """What the cell's process says of itself: a byte S when its first line is about to run, then a result (marshal)."""
+    """What the cell's process says of itself: a byte S when its first line is about to run, then a result (see runner._tell)."""
 
     def __init__(self):
         self.data = bytearray()
@@ -137,16 +154,27 @@ class Control:
 
     def result(self):
         """(header, parts) or None; read as plain data, whatever it is."""
-        import marshal
-
         for prefix in (b"SR", b"R"):  # without S: the inputs could not be loaded
             if self.data.startswith(prefix):
                 try:
-                    header, parts = marshal.loads(memoryview(self.data)[len(prefix) :])
-                    return dict(header), [(str(name), str(kind), bytes(data)) for name, kind, data in parts]
+                    return self._read(memoryview(self.data)[len(prefix) :])
                 except (ValueError, EOFError, TypeError):
                     return None
         return None
+
+    @staticmethod
+    def _read(view):
+        import marshal
+
+        at = 8 + int.from_bytes(view[:8], "big")
+        header, listed = marshal.loads(view[8:at])
+        parts = []
+        for name, kind, count in listed:
+            if count < 0 or at + count > len(view):
+                raise EOFError
+            parts.append((str(name), str(kind), view[at : at + count]))
+            at += count
+        return dict(header), parts
 
 
 def supervise_forked(request, recorder, run):
@@ -165,7 +193,7 @@ def supervise_forked(request, recorder, run):
                 os.close(source)
             for reader, _ in ends.values():
                 os.close(reader)
-            code = run(lambda data: write_all(ends["control"][1], data))
+            code = run(lambda data: write_long(ends["control"][1], data))
         finally:
             os._exit(code)
     on_stop(lambda: kill_tree(pid))
@@ -190,7 +218,7 @@ def supervise_forked(request, recorder, run):
             wait = int(left * 1000) + 1
         ready = poll.poll(wait) if readers else time.sleep(wait / 1000) or []
         for fd, _ in sorted(ready, key=lambda item: readers[item[0]]):  # control first: `started` precedes the cell's text
-            data = os.read(fd, CHUNK)
+            data = os.read(fd, LONG if len(control.data) > CHUNK else CHUNK)
             last = time.monotonic()
             if not data:
                 poll.unregister(fd)
@@ -378,7 +406,10 @@ def main():
     header["phases"] = {"run": round(seconds, 6)}
     header["python"] = ".".join(map(str, sys.version_info[:3]))
     printed = [(stream, "", b"".join(recorder.kept[stream])) for stream in ("stdout", "stderr")]
-    recorder.out.blob(recorder.packets.pack_bundle(header, printed + parts))
+    blob = recorder.packets.pack_bundle(header, printed + parts)
+    if len(blob) >= LONG:
+        widen(1)
+    recorder.out.blob(blob)
     return {"ok": 0, "error": 1, "timeout": 124}.get(header["outcome"], (header["exit_code"] or 0) & 0xFF)
 
 
