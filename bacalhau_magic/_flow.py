@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import _traces
 from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
@@ -88,7 +89,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     """Take a request through the whole path; raises before sending, and reports all that comes later in the result."""
     for notice in request.notices:
         emit(Noticed(notice))
-    request, packed = prepare(request, means)
+    request, packed = prepare(replace(request, env={**_traces.carrier(), **request.env}), means)
     emit(Packed(len(packed.body)))
     if stop.requested.is_set():
         raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason)
@@ -125,7 +126,7 @@ def follow(
     """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here."""
     options = request.options
     ended: Ended | None = None
-    for event in watch(
+    events = watch(
         means.client(ref.endpoint),
         ref,
         nonce=nonce,
@@ -135,7 +136,8 @@ def follow(
         background=options.bg,
         ledger=means.ledger,
         job=job,
-    ):
+    )
+    for event in _traces.spanned("bacalhau.wait", events):
         emit(event)
         if isinstance(event, Ended):
             ended = event

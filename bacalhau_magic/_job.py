@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
-from . import _namespace
+from . import _namespace, _traces
 from ._causes import size
 from ._snapshot import Snapshot
 from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
@@ -47,6 +47,7 @@ class RemoteJob:
         self._log: list[tuple[str, str]] = []
         self._ref: JobRef | None = None
         self._route: Route | None = None
+        self._trace = _traces.here()
         options = request.options
         self._snapshot = Snapshot(
             started=time.time(),
@@ -66,7 +67,7 @@ class RemoteJob:
 
     def _run(self, flow: Flow) -> None:
         try:
-            result = flow(self._emit, self._stop)
+            result = self._traced(flow)
         except BaseException as problem:  # noqa: BLE001 - the thread's outcome, whatever it is, belongs to who waits
             self._future.set_exception(problem)
         else:
@@ -74,6 +75,15 @@ class RemoteJob:
         self._sent.set()
         with self._lock:
             self._tell(None)
+
+    def _traced(self, flow: Flow) -> JobResult:
+        with _traces.span("bacalhau.job", parent=self._trace, language=self.request.language.name):
+            self._trace = _traces.here()
+            result = flow(self._emit, self._stop)
+            _traces.attributes(job_id=result.ref.job_id, outcome=result.outcome)
+            if result.error is not None:
+                _traces.failed(result.error)
+        return result
 
     def _emit(self, event: JobEvent) -> None:
         with self._lock:
@@ -242,7 +252,8 @@ class RemoteJob:
         options = self.request.options
         values |= {options.stdout: result.stdout} if options.stdout else {}
         values |= {options.stderr: result.stderr} if options.stderr else {}
-        return _namespace.bind(self._namespace, values, None if force else self)
+        with _traces.span("bacalhau.bind", parent=self._trace, names=len(values)):
+            return _namespace.bind(self._namespace, values, None if force else self)
 
     def mark(self) -> None:
         """Let the wanted names hold this job's markers until they are bound."""

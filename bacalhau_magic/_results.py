@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import _traces
 from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
@@ -35,6 +36,7 @@ from .remote.packets import Bundle, PacketError, bundle_limit, open_bundle
 _TAIL_LINES, _TAIL = 20, 2000
 
 
+@_traces.traced("bacalhau.collect")
 def collect(ref: JobRef, ended: Ended, *, language: Language, options: JobOptions, route: Route | None = None) -> JobResult:
     """What the job brought back; raises nothing: what went wrong is in `error`."""
     result = JobResult(ref, ended.record, stdout=ended.stdout, stderr=ended.stderr, stdout_bytes=ended.stdout.encode("utf-8", "replace"))

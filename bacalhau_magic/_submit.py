@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from . import _marks
+from . import _marks, _traces
 from ._ledger import Ledger, Row
 from ._stages import JobRef, PackedJob
 from .client import Client
@@ -20,6 +20,7 @@ _LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before each look for a job whose answer was lost: the server may still be storing it."""
 
 
+@_traces.traced("bacalhau.submit")
 def submit(
     client: Client,
     packed: PackedJob,
@@ -67,6 +68,7 @@ def submit(
         ledger.unknown(packed.request_id)
         raise
     ledger.sent(packed.request_id, job_id)
+    _traces.attributes(job_id=job_id, endpoint=endpoint.label, payload_size=len(packed.body))
     return JobRef(job_id, endpoint, job.namespace, job.name, packed.request_id)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
+from . import _traces
 from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
 from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
@@ -237,6 +238,7 @@ class _Watch:
             yield from self._no_contact(error)
             return False
         self.gone = 0
+        _traces.event("poll", items=len(items), over=not token)
         yield from self._contact()
         self.token = token
         new = [item for item in items if item.seq_num > self.seen_seq or not item.seq_num]

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _marks, _wire
+from .. import _marks, _traces, _wire
 from .._stages import CellRequest, InputItem, PackedJob, Route, Staged
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from ..options import JobOptions
@@ -24,6 +24,7 @@ _NAMES_OUTPUTS = re.compile(r"\boutputs\b")
 _NETWORKS = {"none": "None", "http": "HTTP", "full": "Full"}
 
 
+@_traces.traced("bacalhau.pack")
 def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) -> PackedJob:
     """Make the job of a request for a route; `pull_timeout` is seconds for image and packages, beside the cell's own time.
 
