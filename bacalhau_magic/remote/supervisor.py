@@ -91,11 +91,15 @@ class Recorder:
     """Copies the cell's output as it comes and keeps its first `limit` bytes a stream."""
 
     def __init__(self, nonce, limit):
-        self.packets = load("packets")
-        self.out = self.packets.Writer(nonce, lambda data: write_all(1, data))
+        self.nonce = nonce
         self.kept = {"stdout": [], "stderr": []}
         self.room = {"stdout": limit, "stderr": limit}
         self.truncated = []
+
+    def begin(self):
+        """What is left to load, while the cell's process starts."""
+        self.packets = load("packets")
+        self.out = self.packets.Writer(self.nonce, lambda data: write_all(1, data))
 
     def copy(self, stream, data):
         if stream == "stdout":
@@ -179,8 +183,6 @@ class Control:
 
 def supervise_forked(request, recorder, run):
     """Runs the cell in a forked child: (control, wait status, timed out, seconds)."""
-    import select
-
     ends = {name: os.pipe() for name in ("stdout", "stderr", "control")}
     pid = os.fork()
     if pid == 0:
@@ -197,6 +199,9 @@ def supervise_forked(request, recorder, run):
         finally:
             os._exit(code)
     on_stop(lambda: kill_tree(pid))
+    import select
+
+    recorder.begin()
     readers, control = {}, Control()
     poll = select.poll()
     for name, (reader, writer) in ends.items():
@@ -264,6 +269,7 @@ def supervise_spawned(request, recorder, work, outputs):
     )
     stop = (lambda: kill_tree(process.pid)) if os.name != "nt" else process.kill
     on_stop(stop)
+    recorder.begin()
     pieces, control = queue.Queue(64), Control()
 
     def read(stream, file):
