@@ -15,7 +15,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from ._languages import Language
+from ._languages import BUILT_IN, Language
 from .errors import OptionError
 from .options import FUTURE, GROUPS, JobOptions, Option, option_of, plain_name, spelling, validated, value_of
 
@@ -350,7 +350,10 @@ def with_table(text: str) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The options as a JSON schema, for forms and editors; `x-group`, `x-spelling`, `x-metavar` say how they are written."""
+    """The options as a JSON schema, for forms and editors; `x-group`, `x-spelling` and so on say how they are written on the line.
+
+    `x-words` are all spellings, the shortest first, and `x-negated` the one that switches off, or "".
+    """
     schema = JobOptions.model_json_schema(by_alias=False)
     properties: dict[str, Any] = {}
     for name, part in schema["properties"].items():
@@ -358,5 +361,9 @@ def json_schema() -> dict[str, Any]:
         if option is None or option.later:
             continue
         extra = {"x-group": option.group, "x-spelling": spelling(name), "x-metavar": option.metavar, "x-repeatable": option.repeatable}
+        extra["x-words"] = [*sorted(option.short, key=len), spelling(name)]
+        extra["x-negated"] = "--no-" + spelling(name)[2:] if option.negatable else ""
+        if name == "lang":
+            extra["examples"] = list(BUILT_IN)
         properties[plain_name(name)] = {**part, **extra}
     return {**schema, "properties": properties}

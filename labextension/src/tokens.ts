@@ -8,6 +8,8 @@ export const NAME = "bacalhau-magic";
 
 /** Ids of the plugins. */
 export const PluginIDs = {
+  cells: `${NAME}:cells`,
+  completion: `${NAME}:completion`,
   board: `${NAME}:board`,
   commands: `${NAME}:commands`,
   panel: `${NAME}:panel`,

@@ -1,0 +1,44 @@
+/** Options and their values, completed on the magic line. */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import {
+  CompletionHandler,
+  ICompletionContext,
+  ICompletionProvider,
+  ICompletionProviderManager,
+} from "@jupyterlab/completer";
+
+import { magicLine, proposals } from "../magicline";
+import { PluginIDs } from "../tokens";
+
+export const completion: JupyterFrontEndPlugin<void> = {
+  id: PluginIDs.completion,
+  description: "Completes the options of a cell that runs on Bacalhau.",
+  autoStart: true,
+  requires: [ICompletionProviderManager],
+  activate: (_app: JupyterFrontEnd, manager: ICompletionProviderManager) => {
+    manager.registerProvider(new Options());
+  },
+};
+
+class Options implements ICompletionProvider {
+  readonly identifier = "bacalhau-magic:options";
+  /** Above the kernel's own proposals. */
+  readonly rank = 1200;
+
+  isApplicable(context: ICompletionContext): Promise<boolean> {
+    return Promise.resolve(!!context.editor && magicLine(context.editor.model.sharedModel.getSource()) !== null);
+  }
+
+  fetch(request: CompletionHandler.IRequest): Promise<CompletionHandler.ICompletionItemsReply> {
+    const line = magicLine(request.text);
+    const found = line && proposals(line, request.offset);
+    const items = (found?.items ?? []).map(({ label, insert, help }) => ({
+      label,
+      insertText: insert,
+      documentation: help,
+      type: "option",
+    }));
+    return Promise.resolve({ start: found?.from ?? request.offset, end: found?.to ?? request.offset, items });
+  }
+}
