@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ from ._places import Places
 
 if TYPE_CHECKING:
     from .._stages import Endpoint
+
+_SHARED = ("_marks.py", "_wire.py", "_languages.py", "errors.py")
+"""What the node uses beside its own modules."""
 
 __all__ = ["Reached", "Status", "TcpDoor", "door", "environment", "find", "logs", "package_version", "prune", "start", "status", "stop"]
 
@@ -134,12 +139,18 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._node.socket)
 
 
+@cache
 def package_version() -> str:
-    """This package's version; two that differ do not share a node."""
+    """This package's version and a digest of the node's code, as "0.1.0-3f2a…"; two that differ do not share a node."""
     try:
-        return metadata.version("bacalhau_magic")
+        version = metadata.version("bacalhau_magic")
     except metadata.PackageNotFoundError:
-        return "0"
+        version = "0"
+    here = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for file in sorted([*here.rglob("*.py"), *(here.parent / name for name in _SHARED)]):
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return f"{version}-{digest.hexdigest()[:12]}"
 
 
 def door(places: Places | None = None) -> Endpoint:

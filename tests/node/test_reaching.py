@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -381,7 +382,7 @@ def test_a_node_of_another_version_ends_its_jobs_and_is_replaced(tmp_path: Path)
             until(lambda: _daemon.find(places))
             reached = _daemon.find(places)
             assert reached is not None
-            assert (reached.version, reached.pid) == ("0.0.9", old.pid)
+            assert (reached.version.partition("-")[0], reached.pid) == ("0.0.9", old.pid)
             body = {"Job": job("python", "-c", "import time; time.sleep(2); print('done')")}
             identity = reached.ask("PUT", "/api/v1/orchestrator/jobs", body, timeout=60)["JobID"]
             until(lambda: reached.ask("GET", f"/api/v1/orchestrator/jobs/{identity}")["Job"]["State"]["StateType"] == "Running")
@@ -527,3 +528,21 @@ def test_the_node_serves_in_the_foreground_too(own: Any) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert _daemon.find() is None
+
+
+def test_other_code_of_the_same_version_is_another_node(tmp_path: Path) -> None:
+    """A package whose code was changed, or was exchanged where it lay, does not go on with the node of its old code."""
+    package = Path(_daemon.__file__).parents[1]
+    copy = tmp_path / "site" / "bacalhau_magic"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    ask = [sys.executable, "-P", "-c", "from bacalhau_magic.node import _daemon; print(_daemon.package_version())"]
+
+    def version() -> str:
+        done = subprocess.run(ask, env=os.environ | {"PYTHONPATH": str(copy.parent)}, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert version() == _daemon.package_version()
+    with (copy / "node" / "_queue.py").open("a") as file:
+        file.write("# changed\n")
+    assert version() != _daemon.package_version()
+    assert version().partition("-")[0] == _daemon.package_version().partition("-")[0]
