@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ._gpus import is_connected
+from ._placement import amount, lacks, short, size, wants
 from ._wire import STOPPED, Execution, ExecutionState, HistoryItem, Job, NodeState
 
 CauseKind = Literal[
@@ -127,7 +129,7 @@ def _failure(execution: str, node: str, message: str, topic: str, details: Mappi
 def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], tried: set[str]) -> Cause:
     message, node = failure.message, failure.node
     place = f" on {short(node)}" if node else ""
-    alone = not _others(nodes, tried)
+    alone = not _others(nodes, tried, job)
     if "memory limit exceeded" in message.lower() or "oomkilled" in message.lower():
         return _memory(job, nodes, node, alone)
     if timed := re.search(r"Execution timed out after (\S+)", message):
@@ -185,12 +187,10 @@ def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool)
     return Cause("memory", f"The job was killed at its limit of {size(limit)} of memory.", (advice + rest).strip(), alone, node=node)
 
 
-def _others(nodes: Sequence[NodeState], tried: set[str]) -> bool:
-    """Whether a connected compute node is known that has not tried the job yet."""
-    return any(
-        state.info.compute_node_info.execution_engines and state.connection in ("CONNECTED", "") and state.info.node_id not in tried
-        for state in nodes
-    )
+def _others(nodes: Sequence[NodeState], tried: set[str], job: Job | None) -> bool:
+    """Whether a connected node is known that could take the job and has not tried it yet."""
+    rest = [node for node in nodes if is_connected(node) and node.info.node_id not in tried]
+    return any(job is None or not lacks(node, wants(job)) for node in rest)
 
 
 # What the server says of the job as a whole
@@ -301,36 +301,6 @@ def _asked(job: Job | None) -> str:
 
 
 # Words
-
-
-def short(node: str) -> str:
-    """A node's or job's id as people read it: its kind and eight digits."""
-    return node[:10] if re.fullmatch(r"[a-z]-[0-9a-f]{8}-.*", node) else node[:40]
-
-
-_UNITS = {"": 1, "m": 0.001, "k": 10**3, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-def amount(text: str | None) -> float | None:
-    """An amount as Bacalhau writes it: "0.5", "500m" (of a CPU), "100mb", "2 GB"; None where it can't be read."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text or "")
-    if not match:
-        return None
-    unit = match[2].lower()
-    factor = 10.0**6 if unit == "mb" else _UNITS.get(unit.removesuffix("b"))
-    try:
-        return float(match[1]) * factor if factor is not None else None
-    except ValueError:
-        return None
-
-
-def size(count: float) -> str:
-    """Bytes in words, decimal units: 2000000000 → "2 GB"."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _span(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import _traces
+from . import _published, _traces
 from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
@@ -142,6 +142,9 @@ def follow(
         if isinstance(event, Ended):
             ended = event
     assert ended is not None, "a watch ends with Ended"
+    if _published.is_wanted(ended):
+        emit(Noticed("The log is incomplete: the result is fetched from what the job published."))
+        ended = _published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result)
     result = collect(ref, ended, language=request.language, options=options, route=route)
     if request.files is not None:
         result = _with_files(result, request, request.files, means)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _namespace, _traces
-from ._causes import size
+from ._placement import size
 from ._snapshot import Snapshot
 from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
 from ._watch import StopRequest

@@ -153,11 +153,12 @@ def _without_bundle(
         error = _exit(result, code)
         return replace(result, outcome=_outcome(error), error=error)
     wrapped = bool(record.job.task.meta.get(META_NONCE))
-    if ended.cut:
+    if ended.cut and not problem:
         error = MissingResultError(
-            "The job completed, and its server kept only the first 2,048 bytes of its log, so the result is lost.",
+            "The job completed, and its log can't be read to its end any more, so the result is lost.",
             job_id=job_id,
-            hint="Run the cell again and stay connected until its end, on nodes of version 1.8 or newer, or on one with a publisher.",
+            hint="Nodes keep a finished log for an hour, before version 1.8 only 2,048 bytes of it: run the cell again and "
+            "stay connected until its end, or use a node with a publisher.",
         )
     elif problem:
         error = CorruptResultError(problem, job_id=job_id, hint="Run the cell again; a large result is safer through --files.")

@@ -13,6 +13,7 @@ from typing import Any
 from . import _gpus, _marks
 from ._gpus import Wanted
 from ._languages import Language
+from ._placement import capacity, holds, spelled
 from ._stages import Availability, Route, Target
 from ._wire import NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
@@ -237,20 +238,9 @@ def _fit_publisher(fit: _Fit, target: Target) -> None:
         fit.lacks("files", "no node there publishes files", "Return the content as a value instead.", files=None)
 
 
-def _capacity(node: NodeState) -> dict[str, float]:
-    """The most that one job can have on a node; a part that was not reported is left out."""
-    info = node.info.compute_node_info
-    amounts = {}
-    for name in ("cpu", "memory", "disk"):
-        known = [value for value in (getattr(info.max_job_requirements, name), getattr(info.max_capacity, name)) if value]
-        if known:
-            amounts[name] = min(known)
-    return amounts
-
-
 def _fit_amounts(fit: _Fit, target: Target) -> None:
     """CPU, memory and disk above what the biggest node has: cut, or refused where asked for."""
-    capacities = [amounts for node in target.nodes if (amounts := _capacity(node))]
+    capacities = [amounts for node in target.nodes if (amounts := capacity(node))]
     for name in ("cpu", "memory", "disk"):
         wanted = getattr(fit.options, name)
         most = max((amounts[name] for amounts in capacities if name in amounts), default=0)
@@ -315,29 +305,8 @@ def _fit_constraints(fit: _Fit, nodes: tuple[NodeState, ...]) -> None:
     if not nodes:
         return
     for constraint in fit.options.constraints:
-        if not any(_holds(constraint, node.info.labels) for node in nodes):
-            key, operator, values = constraint
-            text = f"{key} {operator} {','.join(values)}".strip()
+        if not any(holds(constraint, node.info.labels) for node in nodes):
+            text = spelled(constraint)
             fit.lacks("constraints", f"its labels don't meet {text}", "Use --runtime bacalhau.", constraints=())
             fit.say(f"The configured constraint {text} is left out on the local node.")
             return
-
-
-def _holds(constraint: tuple[str, str, tuple[str, ...]], labels: Any) -> bool:
-    key, operator, values = constraint
-    value = labels.get(key)
-    match operator:
-        case "exists":
-            return value is not None
-        case "!":
-            return value is None
-        case "!=" | "notin":
-            return value not in values
-        case "gt" | "lt":
-            try:
-                ours, theirs = int(value or ""), int(values[0])
-            except ValueError:
-                return False
-            return ours > theirs if operator == "gt" else ours < theirs
-        case _:
-            return value in values

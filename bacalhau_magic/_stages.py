@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ._causes import Cause
 from ._languages import Language
-from ._wire import Execution, HistoryItem, Job, NodeState
+from ._wire import BuildVersion, Execution, HistoryItem, Job, NodeState
 from .options import JobOptions
 
 UNVERIFIED = "THE CERTIFICATE IS NOT VERIFIED at"
@@ -109,6 +109,15 @@ class Target:
     @property
     def is_local(self) -> bool:
         return self.name == "local"
+
+    @property
+    def keeps_logs(self) -> bool:
+        """Whether a finished job's log can be read again: the embedded node's always, a cluster's for an hour from 1.8 on."""
+        told = BuildVersion(git_version=self.version).keeps_logs
+        takers = [node for node in self.nodes if node.info.compute_node_info.execution_engines]
+        if self.is_local or not takers:
+            return self.is_local or told is not False
+        return told is not False and all(node.keeps_logs for node in takers)
 
     @property
     def publishers(self) -> frozenset[str]:
@@ -318,7 +327,7 @@ class Ended:
     stdout: str = field(default="", repr=False)
     stderr: str = field(default="", repr=False)
     cut: bool = False
-    """The server kept no more than the beginning of the log, so what is here is not all of it."""
+    """The log of a job that ran to its end was not read to its end, so what is here need not be all of it."""
 
 
 @dataclass(frozen=True, slots=True)

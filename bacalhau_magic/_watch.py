@@ -171,7 +171,8 @@ class _Watch:
             if self.ledger and record.state in TERMINAL:
                 self.ledger.finished(self.ref.job_id, record.state)
             blob, problem = self.assembler.outcome() if self.nonce else (None, "")
-            cut = self.cut and not self._is_whole(list(record.executions))
+            ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
+            cut = bool(ran) and not (self.assembler.complete or self.clean_end or self._is_whole(ran))
             yield Ended(record, blob, problem, "".join(self.texts["stdout"]), "".join(self.texts["stderr"]), cut)
         finally:
             self._drop_reader()
@@ -498,7 +499,7 @@ class _Watch:
 
     def _is_cut(self) -> bool:
         """Whether the stream that has just ended served what a node before 1.8 keeps of a finished log, and no more."""
-        return self.served in _CUT_LOG and not self.assembler.complete and self._number() < (1, 8)
+        return self.served in _CUT_LOG and not self.assembler.complete and self._keeps_logs() is not True
 
     def _is_whole(self, ran: list[Execution]) -> bool:
         """Whether the job's record shows that what was read is all of it: a short log stands there whole."""
@@ -507,13 +508,12 @@ class _Watch:
             return False
         return self.read_before and output.stdout == "".join(self.texts["stdout"])
 
-    def _number(self) -> tuple[int, int]:
-        """The server's version as far as it tells one, else (0, 0)."""
+    def _keeps_logs(self) -> bool | None:
+        """Whether the server tells a version that serves finished logs whole; None where it tells none."""
         try:
-            version = self.client.version()
+            return self.client.version().keeps_logs
         except ApiError:
-            return (0, 0)
-        return version.number or (0, 0)
+            return None
 
     def _read(self, until_silent: float) -> Iterator[JobEvent]:
         """Read the open stream until it ends, brings the result's end, or is silent for so long."""

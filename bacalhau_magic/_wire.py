@@ -144,7 +144,7 @@ class Job(Wire):
 
 
 class ExecutionState(IntEnum):
-    """ComputeState numbers from 1.5.2 on; `Execution.compute` translates the older ones."""
+    """ComputeState numbers from 1.5.2 on; `renumbered` translates the older ones."""
 
     UNDEFINED = 0
     NEW = 1
@@ -158,6 +158,10 @@ class ExecutionState(IntEnum):
     COMPLETED = 9
     FAILED = 10
     CANCELLED = 11
+
+
+_OLDER_STATES = {6: ExecutionState.BID_REJECTED, 7: ExecutionState.COMPLETED, 8: ExecutionState.FAILED, 9: ExecutionState.CANCELLED}
+"""The numbers of servers before 1.5.2 that mean another state from 1.5.2 on."""
 
 
 class RunOutput(Wire):
@@ -184,12 +188,37 @@ class Execution(Wire):
 
     @property
     def compute(self) -> ExecutionState:
-        """The compute state by the numbers of 1.5.2 and later; UNDEFINED for one that is not known."""
+        """The compute state by the numbers of 1.5.2 and later, or by its name; UNDEFINED for one that is not known."""
         value = self.compute_state.state_type
         try:
             return ExecutionState(int(value))
         except ValueError:
-            return ExecutionState.UNDEFINED
+            return _STATE_NAMES.get(str(value).replace("_", "").lower(), ExecutionState.UNDEFINED)
+
+
+_STATE_NAMES = {state.name.replace("_", "").lower(): state for state in ExecutionState}
+
+
+def renumbered(executions: list[Execution], version: tuple[int, ...] | None) -> list[Execution]:
+    """Executions by the state numbers of 1.5.2 and later, whichever the server of this version (None: unknown) uses."""
+    older = version < (1, 5, 2) if version is not None and len(version) > 2 else any(map(_is_older, executions))
+    return [_by_newer(execution) for execution in executions] if older else executions
+
+
+def _is_older(execution: Execution) -> bool:
+    """Whether an execution can be only one of a server before 1.5.2: from then on none reports 7, nor these words with 8 and 9."""
+    state, said = execution.compute_state.state_type, execution.compute_state.message
+    if state == 9:
+        return said.startswith("Execution stop requested")
+    return state == 7 or (state == 8 and bool(said) and "bid" not in said.lower())
+
+
+def _by_newer(execution: Execution) -> Execution:
+    state = execution.compute_state.state_type
+    number = _OLDER_STATES.get(state) if isinstance(state, int) else None
+    if number is None:
+        return execution
+    return execution.model_copy(update={"compute_state": execution.compute_state.model_copy(update={"state_type": int(number)})})
 
 
 class EventBody(Wire):
@@ -249,11 +278,16 @@ class BuildVersion(Wire):
     goarch: str = Field(default="", alias="GOARCH")
 
     @property
-    def number(self) -> tuple[int, int] | None:
-        """Major and minor number; None for a build that carries no version ("v0.0.0-xxxxxxx")."""
-        match = re.match(r"v?(\d+)\.(\d+)", self.git_version) or re.fullmatch(r"(\d+) (\d+)", f"{self.major} {self.minor}")
-        found = (int(match[1]), int(match[2])) if match else (0, 0)
-        return found if found != (0, 0) else None
+    def number(self) -> tuple[int, ...] | None:
+        """Major, minor and, where it is told, patch number; None for a build without a version ("v0.0.0-xxxxxxx")."""
+        match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", self.git_version) or re.fullmatch(r"(\d+) (\d+)", f"{self.major} {self.minor}")
+        found = tuple(int(part) for part in match.groups() if part) if match else ()
+        return found if any(found) else None
+
+    @property
+    def keeps_logs(self) -> bool | None:
+        """Whether a finished job's whole log is served again, for an hour (1.8 and later); None where the version tells nothing."""
+        return self.number >= (1, 8) if self.number else None
 
 
 class NodeInfo(Wire):
@@ -264,10 +298,20 @@ class NodeInfo(Wire):
     bacalhau_version: BuildVersion = Field(default_factory=BuildVersion)
 
 
+_NEWER_LABELS = frozenset({"os_type", "os_arch"})
+"""Labels that nodes give themselves from 1.8 on."""
+
+
 class NodeState(Wire):
     info: NodeInfo = Field(default_factory=NodeInfo)
     membership: str = ""
     connection: str = ""
+
+    @property
+    def keeps_logs(self) -> bool:
+        """Whether it serves a finished job's whole log again, by its version or, where that tells nothing, by its labels."""
+        told = self.info.bacalhau_version.keeps_logs
+        return told if told is not None else bool(_NEWER_LABELS & self.info.labels.keys())
 
 
 class LogLine(Wire):

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from ._client import Client
+from ._download import fetch_log
 from ._files import Fetched, check_directory, fetch_files
 from ._logs import LogStream, LogStreamError
 from ._problems import clean
 from ._reader import LogOver, LogText, Reader
 
-__all__ = ["Client", "Fetched", "LogOver", "LogStream", "LogStreamError", "LogText", "Reader", "check_directory", "clean", "fetch_files"]
+__all__ = [
+    "Client",
+    "Fetched",
+    "LogOver",
+    "LogStream",
+    "LogStreamError",
+    "LogText",
+    "Reader",
+    "check_directory",
+    "clean",
+    "fetch_files",
+    "fetch_log",
+]

@@ -95,6 +95,14 @@ class Client:
             return None
         return there + 0.5 - (began + time.time()) / 2
 
+    def _number(self) -> tuple[int, ...] | None:
+        from ..errors import ApiError
+
+        try:
+            return self.version().number
+        except ApiError:
+            return None  # not every proxy lets it through; then the answers tell
+
     def nodes(self, *, timeout: float = 15.0) -> list[_wire.NodeState]:
         """All nodes that the orchestrator knows."""
         return self._items(_wire.NodeState, self._get("/orchestrator/nodes", timeout=timeout), "Nodes")
@@ -148,7 +156,7 @@ class Client:
     def executions(self, job_id: str, namespace: str = "") -> list[_wire.Execution]:
         """The job's executions, the oldest first."""
         found = self._items(_wire.Execution, self._get(self._path(job_id) + "/executions", namespace=namespace), "Items")
-        return sorted(found, key=lambda execution: execution.create_time)
+        return sorted(_wire.renumbered(found, self._number()), key=lambda execution: execution.create_time)
 
     def results(self, job_id: str, namespace: str = "") -> list[_wire.SpecConfig]:
         """Where the job's files were published; empty without a publisher."""

@@ -7,6 +7,7 @@ and bombs refuse the whole.
 from __future__ import annotations
 
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -145,6 +146,40 @@ def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.R
         if any(parent in kinds and not kinds[parent] for parent in path.parents):
             raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
     return Listing(tuple(entries), tuple(skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A job's two streams, as its archive holds them."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
+    """The whole log of a job that published its results. Raises ResultError, or the ApiError family."""
+    with tempfile.TemporaryFile(prefix="bacalhau-") as file:
+        fetch_archive(client, ref, file, max_bytes=2 * max_bytes)
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:*") as tar:
+                found = {name: _member(tar, name, max_bytes) for name in ("stdout", "stderr")}
+        except (tarfile.TarError, EOFError, OSError, ValueError, *_compression_errors()) as error:
+            raise ResultError(f"The job's archive is damaged: {clean(str(error), 200)}.", job_id=ref.job_id) from error
+    return Log(found["stdout"], found["stderr"])
+
+
+def _member(tar: tarfile.TarFile, name: str, max_bytes: int) -> bytes:
+    """A regular file at the archive's top, empty where it is not there."""
+    for count, member in enumerate(tar, 1):
+        if count > MAX_FILES:
+            break
+        if member.isreg() and member.name.removeprefix("./") == name:
+            if member.size > max_bytes:
+                raise ResultError(f"The job's published {name} is larger than {max_bytes // 1_000_000} MB.")
+            content = tar.extractfile(member)
+            return content.read(max_bytes) if content else b""
+    return b""
 
 
 def _below(name: str, folder: str) -> PurePosixPath | None:

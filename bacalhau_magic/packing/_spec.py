@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _marks, _traces, _wire
-from .._stages import CellRequest, InputItem, PackedJob, Route, Staged
+from .._placement import lacks, takes_jobs, wants
+from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from ..options import JobOptions
 from ._payload import data_url, payload, targeted, too_big_file
@@ -42,7 +43,6 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
     compiled = _runs_here(request, route) and request.interpreter == sys.executable
     large = staged(request, route, request_id)
     sources = _sources(request, nonce, large, compiled=compiled)
-    publisher = _publisher(request, route)
     job = _wire.Job(
         name=f"{_slug(options.name or request.language.name)}-{request_id[:8]}",
         namespace=options.namespace,
@@ -52,21 +52,24 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         tasks=[
             _wire.Task(
                 engine=_engine(request),
-                publisher=publisher,
                 meta=_meta(request, route, nonce),
                 input_sources=sources,
-                result_paths=[_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)] if publisher else [],
                 resources=_resources(options),
                 network=_wire.Network(type=_NETWORKS[options.network], domains=list(options.domain) or None),
                 timeouts=_timeouts(options, pull_timeout),
             )
         ],
     )
+    publisher = _publisher(request, route, job)
+    if publisher:
+        paths = [_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)]
+        job = job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": publisher, "result_paths": paths})]})
     body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
     if target.payload_limit is not None and len(body) > target.payload_limit:
         raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
     too_big = target.is_local and len(body) + sum(one.item.size for one in large) > _wire.PAYLOAD_LIMIT
-    notices = ("Its inputs are too big for a cluster without staging.",) if too_big else ()
+    notices: tuple[str, ...] = ("Its inputs are too big for a cluster without staging.",) if too_big else ()
+    notices += _last_chance(request, target, publisher)
     return PackedJob(job, body, request_id, nonce, route, _body_hash(request), notices, large)
 
 
@@ -180,19 +183,41 @@ def _remote(item: InputItem) -> _wire.SpecConfig:
     return _wire.SpecConfig(type="urlDownload", params={"URL": item.url})
 
 
-def _publisher(request: CellRequest, route: Route) -> _wire.SpecConfig | None:
-    """The publisher for the job's files, where they are wanted: asked for, or the cell's text names its outputs folder."""
-    options = request.options
-    if not (options.files or options.long or _NAMES_OUTPUTS.search(request.code)):
+def _publisher(request: CellRequest, route: Route, job: _wire.Job) -> _wire.SpecConfig | None:
+    """The publisher for the job's files and for its log, where they are wanted and a node that could take the job has one.
+
+    Files are wanted when they are asked for, or the cell's text names its outputs folder; a published log when nobody
+    may be there to read the live one.
+    """
+    options, target = request.options, route.target
+    if not (options.files or options.long or _NAMES_OUTPUTS.search(request.code) or _is_unwatched(request, target)):
         return None
-    offered = route.target.publishers
-    if "local" in offered or (not offered and options.files and not route.target.nodes):
-        return _wire.SpecConfig(type="local", params={})
+    local = _wire.SpecConfig(type="local", params={})
+    wanted = wants(job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": local})]}))
+    if any(not lacks(node, wanted) for node in target.nodes if takes_jobs(node)):
+        return local
+    if not target.nodes and options.files:
+        return local
     if options.files and "files" in options.asked:
         raise PackingError(
             "--files needs a node that can publish files, and none here can.", hint="Return the data as a value instead: -o NAME."
         )
     return None
+
+
+def _is_unwatched(request: CellRequest, target: Target) -> bool:
+    """Whether the job's log may be gone before anybody reads it to its end: an embedded node keeps it with the job."""
+    options = request.options
+    return not target.is_local and (options.bg or options.long or options.on_interrupt == "detach" or not target.keeps_logs)
+
+
+def _last_chance(request: CellRequest, target: Target, publisher: _wire.SpecConfig | None) -> tuple[str, ...]:
+    """By when the result must be fetched, where no node keeps it any longer."""
+    if publisher is not None or not _is_unwatched(request, target):
+        return ()
+    if target.keeps_logs:
+        return ("No node there publishes results: fetch this one within an hour of its end.",)
+    return ("Nodes there keep no finished log and publish nothing: stay connected until the job's end, or its result is lost.",)
 
 
 def _resources(options: JobOptions) -> _wire.Resources:

@@ -23,7 +23,7 @@ from bacalhau_magic import _marks
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._namespace import capture
 from bacalhau_magic._stages import CellRequest, Endpoint, PackedJob, Route, Target
-from bacalhau_magic._wire import ComputeNodeInfo, NodeInfo, NodeState
+from bacalhau_magic._wire import BuildVersion, ComputeNodeInfo, NodeInfo, NodeState
 from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from bacalhau_magic.options import JobOptions
 from bacalhau_magic.packing import pack, repacked, shown, stage, unstage
@@ -33,7 +33,14 @@ CLUSTER = Target(
     "bacalhau",
     Endpoint("http://cluster:1234"),
     payload_limit=900_000,
-    nodes=(NodeState(info=NodeInfo(compute_node_info=ComputeNodeInfo(execution_engines=["docker"], publishers=["local", "noop"]))),),
+    nodes=(
+        NodeState(
+            info=NodeInfo(
+                compute_node_info=ComputeNodeInfo(execution_engines=["docker"], publishers=["local", "noop"]),
+                bacalhau_version=BuildVersion(git_version="v1.9.3"),
+            )
+        ),
+    ),
 )
 LOCAL = Target("local", Endpoint("http://localhost", socket="/run/x"), nodes=CLUSTER.nodes)
 
@@ -301,3 +308,65 @@ def test_staging_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnsendableInputError, match=r"big\.bin"):
         stage(packed)
     assert list(staging.iterdir()) == []
+
+
+def _node(version: str = "v1.9.3", publishers: tuple[str, ...] = ("local",), memory: int = 8_000_000_000, **labels: str) -> NodeState:
+    most = {"CPU": 4, "Memory": memory, "Disk": 100_000_000_000}
+    info = {"ExecutionEngines": ["docker"], "Publishers": list(publishers), "MaxCapacity": most, "MaxJobRequirements": most}
+    return NodeState.model_validate(
+        {
+            "Info": {"NodeID": "n-1", "Labels": labels, "ComputeNodeInfo": info, "BacalhauVersion": {"GitVersion": version}},
+            "Connection": "CONNECTED",
+        }
+    )
+
+
+def _cluster(*nodes: NodeState, version: str = "v1.9.3") -> Target:
+    return Target("bacalhau", Endpoint("http://cluster:1234"), version, payload_limit=900_000, nodes=nodes)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "published"),
+    [
+        (_cluster(_node()), {}, False),
+        (_cluster(_node()), {"bg": True}, True),
+        (_cluster(_node()), {"long": True}, True),
+        (_cluster(_node("v1.7.0"), version="v1.7.0"), {}, True),
+        (_cluster(_node("v0.0.0-xxxxxxx"), version="v0.0.0-xxxxxxx"), {}, True),
+        (_cluster(_node("v0.0.0-xxxxxxx", os_type="linux"), version="v0.0.0-xxxxxxx"), {}, False),
+        (LOCAL, {"bg": True}, False),
+    ],
+    ids=["watched", "bg", "long", "before 1.8", "unknown and old", "unknown and new", "local"],
+)
+def test_a_job_that_nobody_may_watch_is_published(tmp_path: Path, target: Target, options: dict[str, Any], published: bool) -> None:
+    """With --bg, --long, and before 1.8, the packets also go where they can be fetched later; else the log is enough."""
+    packed = _pack("1", {}, tmp_path, target, **options)
+    assert (packed.job.task.publisher is not None) is published
+    assert bool(packed.job.task.result_paths) is published
+    assert json.loads(packed.body)["Job"]["Tasks"][0].get("Publisher") == ({"Type": "local", "Params": {}} if published else None)
+    assert not any("fetch" in notice or "connected" in notice for notice in packed.notices)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([_node(publishers=("noop",))], "within an hour of its end"),
+        ([_node(publishers=("noop",)), _node(memory=100_000_000)], "within an hour of its end"),
+        ([_node("v1.7.0", publishers=("noop",))], "stay connected until the job's end"),
+    ],
+    ids=["none publishes", "only one that is too small publishes", "before 1.8"],
+)
+def test_without_a_publisher_the_card_says_by_when(tmp_path: Path, nodes: list[NodeState], said: str) -> None:
+    """Where no node that could take the job publishes, it goes without, and the card says how long its result is there."""
+    packed = _pack("1", {}, tmp_path, _cluster(*nodes), bg=True, memory="1GB")
+    assert packed.job.task.publisher is None
+    assert said in packed.notices[0]
+
+
+def test_what_every_version_takes(tmp_path: Path) -> None:
+    """Count, network, environment and name are written so that servers from 1.5 to 1.9 read the same."""
+    job = _pack("1", {}, tmp_path, network="full", env="A=b").job.wire()
+    task = job["Tasks"][0]
+    assert (job["Count"], job["Type"], task["Network"]["Type"]) == (1, "batch", "Full")
+    assert task["Engine"]["Params"]["EnvironmentVariables"] == ["A=b"]
+    assert "Env" not in task

@@ -1,0 +1,40 @@
+"""A result whose log is gone or incomplete, completed from what the job published.
+
+A publisher's archive holds the job's whole stdout, packets and all, for as long as its storage keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ._marks import META_NONCE
+from ._stages import Ended, JobRef
+from ._wire import ExecutionState
+from .client import Client, fetch_log
+from .errors import ApiError, ResultError
+from .remote.packets import Assembler, Text, bundle_limit
+
+
+def is_wanted(ended: Ended) -> bool:
+    """Whether something is missing that the job may have published: a bundle of a wrapped job, or the rest of a cut log."""
+    job = ended.record.job
+    ran = any(execution.compute == ExecutionState.COMPLETED for execution in ended.record.executions)
+    published = job.task.publisher is not None and bool(job.task.publisher.type)
+    return ended.blob is None and ran and published and (ended.cut or bool(job.task.meta.get(META_NONCE)))
+
+
+def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_result: int) -> Ended:
+    """The end of a job with what its published archive adds; raises nothing: what kept the archive away is the problem."""
+    limit = bundle_limit(max_result)
+    try:
+        # Base64 and the packets' heads take a third more; the plain text stands there a second time.
+        log = fetch_log(client, ref, max_bytes=3 * limit)
+    except (ResultError, ApiError) as problem:
+        said = ended.problem or "No result came back in the job's log."
+        return replace(ended, problem=f"{said} Its published copy can't be used: {problem.message}")
+    assembler = Assembler(nonce or "-", limit)
+    events = [*assembler.feed(1, log.stdout.decode("utf-8", "replace")), *assembler.finish()]
+    text = "".join(event.text for event in events if isinstance(event, Text))
+    blob, found = assembler.outcome() if nonce else (None, "")
+    stderr = log.stderr.decode("utf-8", "replace")
+    return replace(ended, blob=blob, problem=found, stdout=text[:max_result], stderr=stderr[:max_result], cut=False)

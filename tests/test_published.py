@@ -1,0 +1,183 @@
+"""A result that its log lost is completed from what the job published, or its loss is said."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+from scripted import JOB, NODE, JobScript, Server, Socket
+
+from bacalhau_magic import _marks, _published
+from bacalhau_magic._languages import BUILT_IN
+from bacalhau_magic._results import collect
+from bacalhau_magic._stages import Ended, Endpoint, JobRef
+from bacalhau_magic._watch import watch
+from bacalhau_magic.client import Client
+from bacalhau_magic.errors import CorruptResultError, MissingResultError
+from bacalhau_magic.options import JobOptions
+from bacalhau_magic.remote import codec
+from bacalhau_magic.remote.packets import Writer, pack_bundle
+
+NONCE = "ab" * 8
+VALUE = list(range(3000))
+
+
+def stdout(value: object = VALUE, text: bytes = b"x" * 4000 + b"\n") -> bytes:
+    """What a job with a wrapper writes: its first packet, its text, its result."""
+    found: list[bytes] = []
+    writer = Writer(NONCE, found.append)
+    writer.packet("s", b'{"language":"python"}')
+    writer.plain(text)
+    writer.blob(pack_bundle({"outcome": "ok", "exit_code": 0}, [("stdout", "", text), ("value", "", codec.dumps(value))]))
+    return b"".join(found)
+
+
+def archive(out: bytes, err: bytes = b"warned\n") -> bytes:
+    """The archive of a local publisher."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, content in (("./exitCode", b"0"), ("./stdout", out), ("./stderr", err), ("./outputs/stdout", b"the user's own")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(Endpoint(server.url), requests_per_second=500.0) as found:
+        yield found
+
+
+class Old(JobScript):
+    """A node before 1.8: a finished log is 2,048 bytes, and the job publishes where `data` is given."""
+
+    def __init__(self, server: Server, data: bytes | None, *, wrapped: bool = True) -> None:
+        super().__init__(server)
+        self.published, self.wrapped = data is not None, wrapped
+        server.on("GET", "/agent/version", {"Major": "1", "Minor": "7", "GitVersion": "v1.7.0"})
+        url = f"http://127.0.0.1:{server.url.rpartition(':')[2]}/e-1.tar.gz"
+        results = [{"Type": "urlDownload", "Params": {"URL": url}}] if self.published else []
+        server.on("GET", f"/orchestrator/jobs/{JOB}/results", {"Items": results})
+        server.on("GET", "/e-1.tar.gz", (200, data) if data else (404, b"gone"))
+
+    def job(self) -> dict:
+        task = {"Meta": {_marks.META_NONCE: NONCE} if self.wrapped else {}, "Publisher": {"Type": "local" if self.published else ""}}
+        return {**super().job(), "Tasks": [task]}
+
+
+def ended(server: Server, client: Client, script: Old, log: bytes) -> Ended:
+    """The end of a job whose live log was missed: it was over before its stream was open."""
+    script.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        if script.state == "Running":
+            script.end()
+        stream.line(log[:2048].decode() + "\n")
+        stream.close()
+
+    server.on_logs(logs)
+    ref = JobRef(JOB, client.endpoint)
+    last = list(watch(client, ref, nonce=NONCE if script.wrapped else "", max_result=1_000_000, poll_interval=0.2))[-1]
+    assert isinstance(last, Ended)
+    return last
+
+
+def outcome(client: Client, end: Ended, lang: str = "python") -> object:
+    """The value of a job as the flow collects it, or its error."""
+    ref = JobRef(JOB, client.endpoint)
+    if _published.is_wanted(end):
+        end = _published.completed(client, ref, end, nonce=NONCE, max_result=1_000_000)
+    got = collect(ref, end, language=BUILT_IN[lang], options=JobOptions(lang=lang))
+    return got.error or got.value
+
+
+def test_incomplete_log_is_completed(server: Server, client: Client) -> None:
+    """Before 1.8, a result that was not read while the job ran comes from the published archive, whole."""
+    end = ended(server, client, Old(server, archive(stdout())), stdout())
+    assert end.blob is None
+    assert outcome(client, end) == VALUE
+    assert server.count("GET", "/e-1.tar.gz") == 1
+
+
+def test_published_text_is_the_jobs_own(server: Server, client: Client) -> None:
+    """What is shown is the job's text without packets, and its stderr."""
+    end = ended(server, client, Old(server, archive(stdout())), stdout())
+    whole = _published.completed(client, JobRef(JOB, client.endpoint), end, nonce=NONCE, max_result=1_000_000)
+    assert (whole.stdout, whole.stderr, whole.cut, whole.problem) == ("x" * 4000 + "\n", "warned\n", False, "")
+
+
+def test_without_a_publisher_the_loss_is_said(server: Server, client: Client) -> None:
+    """Before 1.8 and without a publisher, a missed result is an error that says what to do, never a shorter value."""
+    end = ended(server, client, Old(server, None), stdout())
+    assert not _published.is_wanted(end)
+    lost = outcome(client, end)
+    assert isinstance(lost, CorruptResultError)
+    assert lost.hint
+    assert lost.job_id == JOB
+
+
+@pytest.mark.parametrize("data", [archive(stdout()[:8000]), b"junk", archive(b"")], ids=["cut", "junk", "empty"])
+def test_damaged_archive_is_no_result(server: Server, client: Client, data: bytes) -> None:
+    """An archive that is damaged or holds less is an error that says so."""
+    lost = outcome(client, ended(server, client, Old(server, data), stdout()))
+    assert isinstance(lost, (CorruptResultError, MissingResultError))
+
+
+def test_archive_that_is_gone(server: Server, client: Client) -> None:
+    """An archive that is not there any more is said beside what the log lacked."""
+    script = Old(server, archive(stdout()))
+    server.on("GET", "/e-1.tar.gz", (404, b"gone"))
+    lost = outcome(client, ended(server, client, script, stdout()))
+    assert isinstance(lost, CorruptResultError)
+    assert "published copy can't be used" in lost.message
+    assert "404" in lost.message
+
+
+def test_text_without_packets_is_never_cut(server: Server, client: Client) -> None:
+    """Text of an image that can't run the wrapper is whole or an error: 2,048 bytes of it are no value."""
+    text = b"".join(b"%d\n" % number for number in range(2000))
+    end = ended(server, client, Old(server, None), text)
+    assert end.cut
+    lost = outcome(client, end, "bash")
+    assert isinstance(lost, MissingResultError)
+    assert "can't be read to its end" in lost.message
+
+
+def test_log_that_is_gone_is_no_empty_value(server: Server, client: Client) -> None:
+    """After its hour a finished log is an error frame: that is said, and is no empty text."""
+    script = Old(server, None)
+    server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
+    script.begin()
+    script.end()
+    server.on_logs(lambda stream, _: (stream.error("timeout while waiting for execution logs"), stream.close()))
+    end = list(watch(client, JobRef(JOB, client.endpoint), nonce=NONCE, max_result=1_000_000, poll_interval=0.2))[-1]
+    assert isinstance(end, Ended)
+    assert end.cut
+    assert isinstance(outcome(client, end, "bash"), MissingResultError)
+
+
+def test_a_whole_result_asks_for_no_archive(server: Server, client: Client) -> None:
+    """A result that came with the live log is not fetched a second time."""
+    script = Old(server, archive(stdout()))
+    script.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        for line in stdout().decode().splitlines(keepends=True):
+            stream.line(line)
+        script.end()
+        stream.close()
+
+    server.on_logs(logs)
+    end = list(watch(client, JobRef(JOB, client.endpoint, "default", NODE), nonce=NONCE, max_result=1_000_000, poll_interval=0.2))[-1]
+    assert isinstance(end, Ended)
+    assert not _published.is_wanted(end)
+    assert outcome(client, end) == VALUE
