@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _routing, packing
+from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _routing, _waits, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
@@ -186,31 +186,9 @@ def logs(session: Session, words: list[str]) -> Text:
 def wait(session: Session, words: list[str]) -> Any:
     """Wait for a job and bind its names; `--all` waits for all that were sent in the background."""
     if words == ["--all"]:
-        waiting = [job for job in session.started if not job.done()]
-        for job in waiting:
-            _finish(session, job)
-        return Table(("job", "name", "state"), tuple((job.ref.short_id, job.name, job.state) for job in waiting), "No jobs are running.")
+        return _waits.for_all(session)
     job = _jobs.follow(session, _one(words, "wait"))
-    return _finish(session, job)
-
-
-def _finish(session: Session, job: RemoteJob) -> Any:
-    view = session.view(job)
-    try:
-        result = job.wait(view, stop_on_interrupt=False)
-    finally:
-        view.close(job.snapshot, None, {})
-    value = job.given(result)
-    left = job.bind()
-    if left:
-        return Text(_left(job, left))
-    return None if job.request.options.outputs else value
-
-
-def _left(job: RemoteJob, names: Sequence[str]) -> str:
-    """What is said of the names that keep what was put there after the job was sent."""
-    what = f"{', '.join(names)} stays as it is" if len(names) == 1 else f"{', '.join(names)} stay as they are"
-    return f"{what}: something else was put there since. To bind anyway: %bacalhau attach {job.ref.short_id} -o {','.join(names)}"
+    return _waits.for_one(session, job)
 
 
 def stop(session: Session, words: list[str]) -> Text:
@@ -248,16 +226,7 @@ def attach(session: Session, words: list[str]) -> Any:
             names = _argspec.parse(shlex.join(rest[place : place + 2])).outputs
             del rest[place : place + 2]
     job = _jobs.follow(session, _one(rest or ["last"], "attach"), outputs=names)
-    view = session.view(job)
-    try:
-        result = job.wait(view, stop_on_interrupt=False)
-    finally:
-        view.close(job.snapshot, None, {})
-    value = job.given(result)
-    left = job.bind(force=names is not None)
-    if left:
-        return Text(_left(job, left))
-    return None if job.request.options.outputs else value
+    return _waits.for_one(session, job, force=names is not None)
 
 
 def spec(session: Session, words: list[str]) -> Text:

@@ -13,6 +13,7 @@ from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
 from ._routing import NOT_ISOLATED, choose
+from ._shapes import named, shape
 from ._stages import (
     UNENCRYPTED,
     Availability,
@@ -29,11 +30,12 @@ from ._stages import (
     Route,
     Submitted,
 )
-from ._submit import submit
+from ._submit import submit, twin
 from ._watch import StopRequest, watch
 from ._wire import COMPLETED, FAILED, Job
 from .client import clean, fetch_files
-from .errors import BacalhauMagicError, JobStoppedError
+from .errors import ApiError, BacalhauMagicError, JobStoppedError
+from .options import JobOptions
 from .packing import pack, repacked
 
 if TYPE_CHECKING:
@@ -94,6 +96,13 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     if stop.requested.is_set():
         raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason)
     client = means.client(packed.route.target.endpoint)
+    if found := _twin(client, packed, request, means):
+        ref, job = found
+        if request.options.once:
+            emit(Submitted(ref, packed.route))
+            emit(Noticed(f"Attached to {ref.short_id}, which this notebook had sent; nothing was sent again."))
+            return follow(ref, marks_of(dict(job.task.meta))[0], request, means, emit, stop, packed.route, job)
+        emit(Noticed(f"The same cell runs already as {ref.short_id}; `--once` would attach to it."))
     ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell)
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
@@ -102,6 +111,16 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
         means.said.add(means.ledger.problem)
         emit(Noticed(means.ledger.problem))
     return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job)
+
+
+def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means) -> tuple[JobRef, Job] | None:
+    """The same cell's unfinished job; where nobody asked for it, a server that can't say has none."""
+    try:
+        return twin(client, packed, means.ledger, request.notebook)
+    except ApiError:
+        if request.options.once:
+            raise
+        return None
 
 
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
@@ -153,7 +172,7 @@ def follow(
         emit(Noticed(notice))
     state = ended.record.state
     means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
-    emit(_finished(result))
+    emit(_finished(result, options))
     return result
 
 
@@ -171,9 +190,11 @@ def _with_files(result: JobResult, request: CellRequest, folder: Path, means: Me
     return replace(result, files=fetched.folder, notices=(*result.notices, *notices))
 
 
-def _finished(result: JobResult) -> Finished:
+def _finished(result: JobResult, options: JobOptions) -> Finished:
     if result.error is None:
-        return Finished("completed", "Completed.")
+        left = named(result.outputs) if options.outputs else shape(result.value) if result.has_value else ""
+        word = "to be bound" if options.bg and options.outputs else "bound" if options.outputs else "value"
+        return Finished("completed", f"{word}: {left}" if left else "Completed.")
     phase: Finished = Finished(
         "stopped" if isinstance(result.error, JobStoppedError) else "failed",
         str(getattr(result.error, "message", "") or result.error),

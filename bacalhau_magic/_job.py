@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, MutableMapping
+from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from . import _namespace, _traces
 from ._placement import size
 from ._snapshot import Snapshot
-from ._stages import CellRequest, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
+from ._stages import CellRequest, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
 from ._watch import StopRequest
-from .errors import JobInterruptedError, JobTimedOutError, ResultError
+from .errors import JobInterruptedError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions
 from .progress import View
 
 _TICK = 0.1
 _DRAW_AFTER = 100_000
 """Characters of log after which a view draws within one tick, so that a flood is shown whole."""
+
+_RESTS = 0.3
+"""Seconds after which a line counts as whole although its end has not come."""
+_INTERRUPTED = "interrupted in the notebook"
+_T = TypeVar("_T")
 
 Flow = Callable[[Callable[[JobEvent], None], StopRequest], JobResult]
 
@@ -38,8 +46,14 @@ class RemoteJob:
     def __init__(self, flow: Flow, request: CellRequest, namespace: MutableMapping[str, Any]) -> None:
         self.request = request
         self._namespace = namespace
+        self.seen = False
+        """Whether its result, or what it raised, was given to somebody."""
+        self.told = False
+        """Whether somebody was told that it failed."""
         self._future: Future[JobResult] = Future()
-        self._sent = threading.Event()
+        self._sent: Future[JobRef] = Future()
+        for future in (self._future, self._sent):
+            future.set_running_or_notify_cancel()  # who gives up waiting must not take the result from the others
         self._stop = StopRequest()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[JobEvent | None], None]] = []
@@ -69,10 +83,14 @@ class RemoteJob:
         try:
             result = self._traced(flow)
         except BaseException as problem:  # noqa: BLE001 - the thread's outcome, whatever it is, belongs to who waits
+            self._emit(_broken_by(problem))
             self._future.set_exception(problem)
+            if not self._sent.done():
+                self._sent.set_exception(problem)
         else:
             self._future.set_result(result)
-        self._sent.set()
+            if not self._sent.done():
+                self._sent.set_exception(ResultError("The job was not sent."))
         with self._lock:
             self._tell(None)
 
@@ -94,7 +112,7 @@ class RemoteJob:
                 self._events.append(event)
             if isinstance(event, Submitted):
                 self._ref, self._route = event.ref, event.route
-                self._sent.set()
+                self._sent.set_result(event.ref)
             self._tell(event)
 
     def _tell(self, event: JobEvent | None) -> None:
@@ -131,11 +149,7 @@ class RemoteJob:
     @property
     def ref(self) -> JobRef:
         """Where the job is and by which id; waits until it was sent."""
-        self._sent.wait()
-        if self._ref is None:
-            self._future.result()
-            raise ResultError("The job was not sent.")
-        return self._ref
+        return self._sent.result()
 
     @property
     def state(self) -> str:
@@ -165,6 +179,16 @@ class RemoteJob:
         """The name for people: `--name`, or the job's own."""
         return self.request.options.name or (self._ref.name if self._ref else self.request.language.name)
 
+    @property
+    def known_result(self) -> JobResult | None:
+        """The result, its error included, where the flow brought one already."""
+        return self._future.result() if self._future.done() and self._problem() is None else None
+
+    @property
+    def is_being_stopped(self) -> bool:
+        """Whether a stop was asked for here."""
+        return self._stop.requested.is_set()
+
     def done(self) -> bool:
         """Whether the flow is over."""
         return self._future.done()
@@ -189,7 +213,12 @@ class RemoteJob:
 
     def _interrupted(self, *, stopped: bool) -> JobInterruptedError:
         job_id = self._ref.job_id if self._ref else ""
-        hint = "" if stopped or not job_id else f"Stop it with %bacalhau stop {job_id[:10]}."
+        if stopped or not job_id:
+            hint = ""
+        elif self._stop.requested.is_set():
+            hint = f"Its stop is on the way; see what became of it: %bacalhau show {job_id[:10]}."
+        else:
+            hint = f"Come back to it: %bacalhau attach {job_id[:10]}. Stop it: %bacalhau stop {job_id[:10]}."
         return JobInterruptedError(job_id=job_id, stopped=stopped, hint=hint)
 
     def result(self, timeout: float | None = None) -> Any:
@@ -201,6 +230,7 @@ class RemoteJob:
 
     def given(self, result: JobResult) -> Any:
         """What a result gives to the user: its value or the wanted names; raises its error."""
+        self.seen = True
         if result.error is not None:
             raise result.error
         return dict(result.outputs) if self.request.options.outputs else result.value
@@ -228,6 +258,7 @@ class RemoteJob:
     @property
     def error(self) -> BaseException | None:
         """What the job raised, or None; waits for the end."""
+        self.seen = True
         if (problem := self._problem()) is not None:
             return problem
         return self._outcome().error
@@ -285,15 +316,38 @@ class RemoteJob:
             self._listeners.append(pieces.put)
         try:
             yield from _lines(past, pieces if follow and not self.done() else None)
+        except KeyboardInterrupt:
+            raise self._interrupted(stopped=False) from None
         finally:
             self.forget(pieces.put)
 
     # Waiting
 
+    def wait_sent(self) -> JobRef:
+        """Wait until the job was sent; an interrupt stops it. Raises what kept it from being sent, and JobInterruptedError."""
+        try:
+            while not self._sent.done():
+                futures.wait([self._sent], _TICK)
+            return self._sent.result()
+        except KeyboardInterrupt:
+            raise self._given_up() from None
+
+    async def wait_sent_async(self) -> JobRef:
+        """As `wait_sent`, and the kernel's event loop goes on meanwhile."""
+        try:
+            return await _awaited(self._sent)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise self._given_up() from None
+
+    def _given_up(self) -> JobInterruptedError:
+        self._stop.ask(_INTERRUPTED)
+        return self._interrupted(stopped=True)
+
     def wait(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
         """Draw on `view` until the end and return the result; blocks in short waits so that Ctrl-C works.
 
-        Raises what kept the job from being sent, and JobInterruptedError. Closing the view is the caller's.
+        Raises what kept the job from being sent, and JobInterruptedError: with `stop_on_interrupt` once the job is
+        stopped, or at a second interrupt; without it at once, and the job goes on. Closing the view is the caller's.
         """
         events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
         drawing = _Drawing(view, self.listen(events.put))
@@ -321,35 +375,49 @@ class RemoteJob:
 
         drawing = _Drawing(view, self.listen(listener))
         interrupts = 0
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.forget, listener)
+            again = threading.Event()
             while not drawing.over:
                 try:
                     await _news(news, _TICK)
                     drawing.take(events, 0)
+                    if again.is_set():
+                        raise KeyboardInterrupt
                 except (KeyboardInterrupt, asyncio.CancelledError):
                     interrupts += 1
                     self._on_interrupt(interrupts, stop_on_interrupt)
+                    stack.enter_context(_heard(again))
             return self._end(interrupts)
-        finally:
-            self.forget(listener)
 
     def _on_interrupt(self, count: int, stop: bool) -> None:
         """The first interrupt stops the job where the cell sent it; otherwise, and at the second, the wait ends."""
+        if not stop:
+            where = f" `%bacalhau attach {self._ref.short_id}` comes back to it." if self._ref else ""
+            self._emit(Noticed(f"Detached: the job goes on.{where}"))
         if not stop or count > 1:
             raise self._interrupted(stopped=False) from None
-        self._stop.ask("interrupted in the notebook")
+        self._stop.ask(_INTERRUPTED)
         self._emit(Noticed("Interrupted: stopping the job. Interrupt again to stop waiting for it."))
 
     def _end(self, interrupts: int) -> JobResult:
+        self.seen = True
         if interrupts and (self._problem() is not None or self._outcome().error is not None):
             raise self._interrupted(stopped=True)
         return self._outcome()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._awaited().__await__()
+        return self._given_later().__await__()
 
-    async def _awaited(self) -> Any:
-        return self.given(await asyncio.wrap_future(self._future))
+    async def _given_later(self) -> Any:
+        try:
+            return self.given(await _awaited(self._future))
+        except asyncio.CancelledError as problem:
+            # It may be a timeout's or a group's own: it stays what it is, and an interrupt's says how to go on.
+            said = self._interrupted(stopped=False)
+            problem.args = (str(said),)
+            vars(problem)["_render_traceback_"] = said._render_traceback_
+            raise
 
     def __repr__(self) -> str:
         return f"RemoteJob({self.request.options.name or self.request.language.name})"
@@ -390,6 +458,33 @@ class _Drawing:
         self.view.draw(self.snapshot)
 
 
+def _broken_by(problem: BaseException) -> Finished:
+    """What a view says of a flow that ended without a result."""
+    phase: Literal["stopped", "failed"] = "stopped" if isinstance(problem, JobStoppedError) else "failed"
+    return Finished(phase, str(getattr(problem, "message", "") or problem), str(getattr(problem, "hint", "")))
+
+
+async def _awaited(future: Future[_T]) -> _T:
+    """A future's result. A signal does not wake the event loop, so that an interrupt is only heard on a tick."""
+    waiter = asyncio.wrap_future(future)
+    while not waiter.done():
+        await asyncio.wait({waiter}, timeout=_TICK)
+    return waiter.result()
+
+
+@contextmanager
+def _heard(again: threading.Event) -> Iterator[None]:
+    """Let the next interrupts set `again`: a kernel cancels a cell's coroutine at the first one, and at no other."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: again.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 async def _news(news: asyncio.Event, timeout: float) -> None:
     try:
         await asyncio.wait_for(news.wait(), timeout)
@@ -399,16 +494,32 @@ async def _news(news: asyncio.Event, timeout: float) -> None:
 
 
 def _lines(past: list[tuple[str, str]], more: queue.SimpleQueue[JobEvent | None] | None) -> Iterator[tuple[str, str]]:
-    """Pieces of text as whole lines, a stream at a time; the rest of a line comes at the end."""
+    """Pieces of text as whole lines, a stream at a time; the rest of a line comes at the end.
+
+    A line's end may come long after it, with the next line; so a line that rests is given without it.
+    """
     rest = {"stdout": "", "stderr": ""}
+    early = {"stdout": False, "stderr": False}
 
-    def pieces() -> Iterator[tuple[str, str]]:
-        yield from past
-        while more is not None and (event := more.get()) is not None:
-            if isinstance(event, Printed):
-                yield event.stream, event.text
-
-    for stream, text in pieces():
+    def lines(stream: str, text: str) -> Iterator[tuple[str, str]]:
+        if early[stream] and text:
+            text, early[stream] = text.removeprefix("\n"), False
         *whole, rest[stream] = (rest[stream] + text).split("\n")
         yield from ((stream, line) for line in whole)
+
+    for stream, text in past:
+        yield from lines(stream, text)
+    while more is not None:
+        try:
+            event = more.get(timeout=_RESTS)
+        except queue.Empty:
+            for stream, line in rest.items():
+                if line and "\r" not in line:
+                    rest[stream], early[stream] = "", True
+                    yield stream, line
+            continue
+        if event is None:
+            break
+        if isinstance(event, Printed):
+            yield from lines(event.stream, event.text)
     yield from ((stream, line) for stream, line in rest.items() if line)

@@ -93,7 +93,7 @@ def endpoint_of(session: Session, row: Row) -> Endpoint:
 def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | None = None) -> RemoteJob:
     """Watch a job that was sent before, to its end and result; nothing is sent again."""
     ref = find(session, word)
-    known = session.jobs.get(ref.job_id)
+    known = session.known(ref.job_id)
     if known is not None and outputs is None:
         return known
     job = session.client(ref.endpoint).job(ref.job_id, ref.namespace)
@@ -161,7 +161,7 @@ def why(session: Session, job: Job, executions: Sequence[Execution], history: Se
 
 def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
     """(stream, text) of a job's log until now, packets taken out."""
-    known = session.jobs.get(ref.job_id)
+    known = session.known(ref.job_id)
     if known is not None:
         return [(stream, line + "\n") for stream, line in known.logs()]
     client = session.client(ref.endpoint)
@@ -179,7 +179,7 @@ def state_of(session: Session, row: Row) -> str:
     """A row's state: how it ended where that is known, else what its endpoint says."""
     if row.is_over or not row.job_id:
         return row.state.lower()
-    known = session.jobs.get(row.job_id)
+    known = session.known(row.job_id)
     if known is not None:
         return known.state
     if row.socket and _daemon.running() is None:

@@ -130,6 +130,11 @@ class Ledger:
         found = self._rows("WHERE notebook = ? AND job_id != '' ORDER BY created DESC, rowid DESC LIMIT 1", [notebook])
         return found[0] if found else None
 
+    def unfinished(self, notebook: str, body_hash: str) -> list[Row]:
+        """The notebook's jobs of the same cell, options and inputs whose end is not known here, the newest first."""
+        where = "WHERE notebook = ? AND body_hash = ? AND job_id != '' AND state = 'sent'"
+        return self._rows(f"{where} ORDER BY created DESC, rowid DESC LIMIT 20", [notebook, body_hash])
+
     def find(self, prefix: str) -> list[Row]:
         """The rows whose job id, with or without its "j-", or name begins so."""
         wild = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"

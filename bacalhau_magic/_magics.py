@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
 
+from . import _shellhook
 from ._autoawait import AutoAwait
+from ._frontend import FrontEnd
 
 if TYPE_CHECKING:
     from ._board import Board
     from ._job import RemoteJob
     from ._session import Session
     from ._stages import CellRequest, JobResult
-    from .errors import OptionError
-    from .progress import Place, View
+    from .progress import View
 
 _ATTRIBUTE = "_bacalhau_magic"
 
@@ -32,7 +32,7 @@ class Bacalhau:
         self.shell = shell
         self._session: Session | None = None
         self._board: Board | None = None
-        self._told: str | None = None
+        self._front = FrontEnd(shell)
 
     @property
     def session(self) -> Session:
@@ -40,58 +40,42 @@ class Bacalhau:
         if self._session is None:
             from ._session import session
 
-            found = session()
-            around = found.surroundings
-            around.namespace = self.shell.user_ns
-            around.place = self.place
-            if self.kernel is not None:
-                around.tell = self.tell
-            around.cell = self.cell_id
-            around.filename = self._name
-            self._session = found
+            self.surround(session())
+        assert self._session is not None, "a session is surrounded once it is made"
         return self._session
 
-    @property
-    def kernel(self) -> Any:
-        """The kernel of this shell; None in a terminal."""
-        return getattr(self.shell, "kernel", None)
-
-    def place(self) -> Place:
-        """Where the cell runs: a live front end, a terminal, or a batch run that nobody looks at."""
-        if self.kernel is None:
-            return "terminal" if sys.stdout.isatty() or sys.stderr.isatty() or not _is_quiet(self.shell) else "batch"
-        return "notebook" if self._parent().get("content", {}).get("allow_stdin", True) else "batch"
-
-    def tell(self, sentence: str) -> None:
-        """Show what is going on in the running cell, in one line that the next one replaces; nothing in a batch run."""
-        if self.place() != "notebook":
+    def surround(self, session: Session) -> None:
+        """Tell the session where its cells come from, and where it shows what becomes of them."""
+        if self._session is not None:
             return
-        shown = {"text/plain": sentence}
-        if self._told is None:
-            self._told = secrets.token_hex(8)
-            self.shell.display_pub.publish(data=shown, metadata={}, transient={"display_id": self._told})
-        else:
-            self.shell.display_pub.publish(data=shown, metadata={}, transient={"display_id": self._told}, update=True)
-        self._told = self._told if sentence else None
+        from ._notebook import ShellDisplay
 
-    def cell_id(self) -> str:
-        """The running cell's id, where the front end says one."""
-        return str(self._parent().get("metadata", {}).get("cellId", "")) if self.kernel else ""
+        self._session = session
+        around = session.surroundings
+        around.namespace = self.shell.user_ns
+        display = around.display = ShellDisplay(self.shell, self._front, session)
+        front = self._front
+        around.place, around.cell, around.filename, around.kernel = front.place, front.cell, front.filename, front.kernel_id
+        if front.kernel is not None:
+            around.tell = display.tell
+        self.shell.events.register("post_run_cell", self._after_cell)
 
-    def _name(self) -> str:
-        """What tracebacks call the running cell; some IPythons count on before a cell runs, some after it."""
-        number = int(self.shell.execution_count)
-        number -= f"_i{number}" not in self.shell.user_ns
-        return f"Cell In[{number}]" if number else "cell"
+    @property
+    def _display(self) -> Any:
+        return self.session.surroundings.display
 
-    def _parent(self) -> Mapping[str, Any]:
-        with suppress(Exception):  # a kernel of another make need not know its parent message
-            return self.kernel.get_parent() or {}
-        return {}
+    def close(self) -> None:
+        """Take out what the first magic put into the shell."""
+        _shellhook.surrounds.remove(self.surround)
+        if self._session is not None:
+            self.shell.events.unregister("post_run_cell", self._after_cell)
+
+    def _after_cell(self, _result: object) -> None:
+        self._display.news()
 
     def open_board(self) -> None:
         """Begin to tell JupyterLab's jobs panel of this session's jobs, where a front end is live."""
-        if self.place() == "notebook":
+        if self._front.place() == "notebook":
             # On a thread: what it imports takes 0.3 s, which the first cell needs too, but %load_ext does not.
             threading.Thread(target=self._open_board, name="bacalhau-board-open", daemon=True).start()
 
@@ -112,46 +96,50 @@ class Bacalhau:
     @no_var_expand
     def cell(self, line: str, cell: str) -> Any:
         """Run this cell elsewhere: %%bacalhau [options] [-- arguments]. See %bacalhau help."""
-        try:
+        with _usage():
             request = self._read(line, cell)
-            if request is None or (shown := self._without_waiting(request)) is not None:
-                return None if request is None else shown
-            job, view = self._begin(request)
+            if request is None or _only_shown(request):
+                return request and self.session.spec(request)
+            job = self._begin(request)
+            if request.options.bg:
+                with self._display.sending(job):
+                    job.wait_sent()
+                return self._sent(job)
+            view = self.session.view(job)
             try:
-                result = job.wait(view, stop_on_interrupt=True)
+                result = job.wait(view, stop_on_interrupt=request.options.stops_on_interrupt)
             except BaseException:
                 self._end(job, view)
                 raise
             return self._show(job, view, result)
-        except _option_error() as problem:
-            _usage(problem)
 
     @no_var_expand
     async def cell_awaited(self, line: str, cell: str) -> Any:
         """As `cell`; the kernel's event loop goes on meanwhile."""
-        try:
+        with _usage():
             request = self._read(line, cell)
-            if request is None or (shown := self._without_waiting(request)) is not None:
-                return None if request is None else shown
-            job, view = self._begin(request)
+            if request is None or _only_shown(request):
+                return request and self.session.spec(request)
+            job = self._begin(request)
+            if request.options.bg:
+                with self._display.sending(job):
+                    await job.wait_sent_async()
+                return self._sent(job)
+            view = self.session.view(job)
             try:
-                result = await job.wait_async(view, stop_on_interrupt=True)
+                result = await job.wait_async(view, stop_on_interrupt=request.options.stops_on_interrupt)
             except BaseException:
                 self._end(job, view)
                 raise
             return self._show(job, view, result)
-        except _option_error() as problem:
-            _usage(problem)
 
     @no_var_expand
     def line(self, line: str) -> Any:
         """%bacalhau [jobs|nodes|show|logs|wait|stop|rerun|get|spec|attach|config|help]: status, and what can be done with jobs."""
         from . import _commands
 
-        try:
+        with _usage():
             return _commands.run(self.session, line)
-        except _option_error() as problem:
-            _usage(problem)
 
     # A cell
 
@@ -164,24 +152,12 @@ class Bacalhau:
             return None
         return self.session.request(cell, parse(line, self.shell.user_ns))
 
-    def _without_waiting(self, request: CellRequest) -> Any:
-        """What `--dry-run`, `--save` and `--bg` give at once; None when the cell is to be waited for."""
-        options = request.options
-        if options.dry_run or options.save:
-            return self.session.spec(request)
-        if not options.bg:
-            return None
-        job = self.session.submitted(request)
-        self._keep(job)
-        if not options.quiet:
-            from .progress import bundle
+    def _begin(self, request: CellRequest) -> RemoteJob:
+        return self.session.start(request)
 
-            self._publish(bundle("submitted"), {})
+    def _sent(self, job: RemoteJob) -> RemoteJob:
+        self._keep(self.session.sent(job))
         return job
-
-    def _begin(self, request: CellRequest) -> tuple[RemoteJob, View]:
-        job = self.session.start(request)
-        return job, self.session.view(job)
 
     def _keep(self, job: RemoteJob) -> None:
         """Let `_bacalhau`, and `--job`'s variable, be a job that was sent."""
@@ -190,39 +166,21 @@ class Bacalhau:
             self.shell.user_ns[job.request.options.job] = job
 
     def _end(self, job: RemoteJob, view: View) -> None:
-        """Close the view of a wait that gave no result: the job was not sent, or the wait was interrupted."""
-        view.close(job.snapshot, None, {})
+        """A wait gave no result: the job was not sent, or the wait was interrupted."""
+        self._display.broke(job, view)
         if job.is_sent:
             self._keep(job)
 
     def _show(self, job: RemoteJob, view: View, result: JobResult) -> Any:
-        """Show a finished job's outputs in their order, bind its names, and return the cell's value."""
-        from ._outputs import outcome_of, outputs
-        from .progress import bundle, receipt
-
-        options = job.request.options
+        """Show a finished job's outputs, bind its names, and return the cell's value."""
         self.session.adopt(job)
         self._keep(job)
-        live = self.place() != "batch"
-        facts = receipt(job.snapshot, keep=self.session.settings.receipt, live=live and self.kernel is not None)  # type: ignore[arg-type]
-        shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result)), facts)
-        value = None
-        for output in outputs(result, options, receipt=facts, log_shown=view.shows_log):
-            if output.kind == "value":
-                value = output.value
-                if result.error is not None and job.request.shows_value:
-                    self._publish(*self.shell.display_formatter.format(value))
-            elif output.kind == "stream":
-                stream = sys.stdout if output.name == "stdout" else sys.stderr
-                stream.write(output.text)
-                stream.flush()
-            elif output.kind == "display" or not (shown or self.kernel is None):
-                self._publish(dict(output.data), dict(output.metadata))
+        value = self._display.ended(job, view, result)
         if result.error is not None:
             # What came back is not lost because something beside it failed, as fetching its files.
             if result.is_whole:
                 job.bind(force=True, partial=True)
-            if options.raise_error or isinstance(result.error, KeyboardInterrupt):
+            if job.request.options.raise_error or isinstance(result.error, KeyboardInterrupt):
                 raise result.error
             if not result.is_whole:
                 job.mark()
@@ -237,8 +195,9 @@ class Bacalhau:
         lines = render() if render else [f"{type(error).__name__}: {error}"]
         sys.stderr.write("\n".join(lines) + "\n")
 
-    def _publish(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
-        self.shell.display_pub.publish(data=data, metadata=metadata)
+
+def _only_shown(request: CellRequest) -> bool:
+    return bool(request.options.dry_run or request.options.save)
 
 
 def _cell_help() -> str:
@@ -257,20 +216,17 @@ for _function, _text in ((Bacalhau.cell, _cell_help), (Bacalhau.cell_awaited, _c
     _function.getdoc = _text  # type: ignore[union-attr]  # what IPython's `?` asks first; made when it is asked for
 
 
-def _is_quiet(shell: Any) -> bool:
-    """Whether a shell without a kernel is a script's: then nobody watches."""
-    return not getattr(shell, "interact", None)
-
-
-def _option_error() -> type[OptionError]:
-    from .errors import OptionError
-
-    return OptionError
-
-
-def _usage(problem: OptionError) -> NoReturn:
+@contextmanager
+def _usage() -> Iterator[None]:
     """A bad line is shown as IPython shows its own: one line and no traceback; the error itself stays its cause."""
-    raise UsageError(str(problem)) from problem
+    try:
+        yield
+    except Exception as problem:
+        from .errors import OptionError
+
+        if isinstance(problem, OptionError):
+            raise UsageError(str(problem)) from problem
+        raise
 
 
 def load(shell: Any) -> None:
@@ -278,6 +234,7 @@ def load(shell: Any) -> None:
     if getattr(shell, _ATTRIBUTE, None) is not None:
         return
     magics = Bacalhau(shell)
+    _shellhook.surrounds.append(magics.surround)
     hook = AutoAwait(shell, "bacalhau", magics.cell, magics.cell_awaited)
     hook.install()
     shell.register_magic_function(magics.line, "line", "bacalhau")
@@ -287,10 +244,10 @@ def load(shell: Any) -> None:
 
 def unload(shell: Any) -> None:
     """Take the magics out of a shell."""
-    loaded = getattr(shell, _ATTRIBUTE, None)
-    if loaded is not None:
+    if (loaded := getattr(shell, _ATTRIBUTE, None)) is not None:
         hook, magics = loaded
         hook.remove()
         magics.close_board()
+        magics.close()
         shell.magics_manager.magics["line"].pop("bacalhau", None)
         delattr(shell, _ATTRIBUTE)

@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _settings, _targets, _trust, packing
+from . import _argspec, _flow, _settings, _shellhook, _targets, _trust, packing
 from . import _sources as sources
 from ._cellnames import CellNames, read
+from ._display import Display
 from ._flow import Means
 from ._job import RemoteJob
 from ._languages import Language
@@ -37,20 +38,26 @@ _TARGET_KEPT = 20.0
 
 @dataclass
 class Surroundings:
-    """Where the cells come from: the notebook's key, the cell's id and name, the place that shows progress.
+    """Where the cells come from: the kernel's id, the cell's id and name, the place that shows progress, and how.
 
     `_magics` fills it in; without a shell it is a script's or a terminal's.
     """
 
-    notebook: Callable[[], str] = lambda: _notebook_key()
     cell: Callable[[], str] = lambda: ""
     filename: Callable[[], str] = lambda: "cell"
+    kernel: Callable[[], str] = lambda: ""
     place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
     namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
     tell: Callable[[str], None] = lambda sentence: _told(sentence)
     """Shows what is going on, in one line that the next one replaces; "" takes it away."""
+    display: Display = field(default_factory=Display)
     ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
     """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
+
+    def notebook(self) -> str:
+        """What tells notebooks apart: the server's session name, VS Code's file, else folder and kernel (or process)."""
+        file = str(self.namespace.get("__vsc_ipynb_file__") or "")
+        return os.environ.get("JPY_SESSION_NAME") or file or f"{Path.cwd()}:{self.kernel() or os.getpid()}"
 
 
 def _told(sentence: str) -> None:
@@ -70,12 +77,6 @@ def _asked_unseen(prompt: str) -> str:
             return getpass.getpass(prompt)
         except (getpass.GetPassWarning, NotImplementedError, OSError) as problem:
             raise EOFError(str(problem)) from None
-
-
-def _notebook_key() -> str:
-    """What tells notebooks apart: the server's session name, VS Code's file, else folder and process."""
-    main = sys.modules["__main__"].__dict__
-    return os.environ.get("JPY_SESSION_NAME") or str(main.get("__vsc_ipynb_file__") or "") or f"{Path.cwd()}:{os.getpid()}"
 
 
 class Session:
@@ -300,28 +301,34 @@ class Session:
     def begin(self, job: RemoteJob, *, mark: bool) -> RemoteJob:
         """Start a job's flow; it is the last job from now on."""
         self.last = job
-        self.started = [*(old for old in self.started if not old.done()), job][-1000:]
+        self.started = [*(old for old in self.started if not (old.done() and old.seen)), job][-1000:]
         if mark:
             job.mark()
         for told in self.on_begin:
             told(job)
         return job.start()
 
-    def submitted(self, request: CellRequest) -> RemoteJob:
-        """The job of a request, once it was sent; its names hold markers. Raises what keeps it from being sent."""
-        job = self.adopt(self.start(request))
-        job.mark()
+    def sent(self, job: RemoteJob) -> RemoteJob:
+        """The same job, once it was sent: its names hold markers. Raises what kept it from being sent."""
+        self.adopt(job).mark()
         return job
 
     def submit(self, code: str, options: JobOptions) -> RemoteJob:
         """Send a cell and return its job, once it was sent. Raises what keeps it from being sent."""
         _refuse(options, _NOT_SUBMITTED, "submit()")
-        return self.submitted(self.request(code, options))
+        job = self.start(self.request(code, options))
+        with self.surroundings.display.sending(job):
+            job.wait_sent()
+        return self.sent(job)
 
     def adopt(self, job: RemoteJob) -> RemoteJob:
         """Remember a job by its id, so that a later attach gets the same object; raises what kept it from being sent."""
         self.jobs[job.ref.job_id] = job
         return job
+
+    def known(self, job_id: str) -> RemoteJob | None:
+        """The job of that id, where this process sent it or follows it."""
+        return self.jobs.get(job_id) or next((job for job in self.started if job.snapshot.job_id == job_id), None)
 
     def run(self, code: str, options: JobOptions) -> Any:
         """Send a cell, wait for it, and return its value or the wanted names as a dict."""
@@ -331,19 +338,29 @@ class Session:
             return self.spec(request)
         job = self.start(request)
         view = self.view(job)
+        display = self.surroundings.display
         try:
-            result = job.wait(view, stop_on_interrupt=True)
-        finally:
-            view.close(job.snapshot, None, {})
+            result = job.wait(view, stop_on_interrupt=request.options.stops_on_interrupt)
+        except BaseException:
+            display.broke(job, view)
+            raise
+        display.ended(job, view, result)
         self.adopt(job)
         return job.given(result) if result.error is None or request.options.raise_error else None
 
-    def view(self, job: RemoteJob) -> View:
-        """The view that draws a job here."""
+    def view(self, job: RemoteJob, *, on_stop: Callable[[int | None], None] | None = None, static: Mapping[str, Any] | None = None) -> View:
+        """The view that draws a job here; `on_stop` and `static` as in `choose_view`, Stop stops this job unless another is given."""
         options = job.request.options
         kind = "none" if options.quiet and options.progress == "auto" else options.progress
         bound = frozenset(name for name in ("stdout", "stderr") if getattr(options, name))
-        return choose_view(kind, self.surroundings.place(), logs=options.logs, hidden=bound, on_stop=job.cancel)
+        return choose_view(
+            kind,
+            self.surroundings.place(),
+            logs=options.logs,
+            hidden=bound,
+            on_stop=on_stop or (lambda _number: job.cancel()),
+            static=static,
+        )
 
     def endpoints(self) -> list[Endpoint]:
         """The places that can be asked for jobs now: the configured endpoint, and the embedded node where it runs."""
@@ -429,6 +446,8 @@ def session() -> Session:
     with _current_lock:
         if _current is None:
             _current = Session()
+            for surround in _shellhook.surrounds:
+                surround(_current)
         return _current
 
 

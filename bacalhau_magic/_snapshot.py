@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from . import _bars
+from ._bars import Bar
 from ._causes import Cause
 from ._stages import (
     CauseFound,
@@ -18,9 +20,12 @@ from ._stages import (
     Phase,
     PhaseChanged,
     Printed,
+    Route,
     Submitted,
     seconds,
 )
+
+Tone = Literal["run", "warn", "bad", "ok", "quiet"]
 
 _LOG_KEPT = 200_000
 """Characters of the log that a snapshot holds for the views; the job's own log is whole."""
@@ -56,6 +61,10 @@ class Snapshot:
     """At the end: why it failed or was stopped; or what a completed job left ("bound: scores (list)")."""
     advice: str = ""
     running_since: float | None = None
+    bar: Bar | None = None
+    """How far the job says it is."""
+    unfinished: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Stream → its line that is not ended, for a bar that comes in pieces."""
 
     def at(self, now: float) -> Snapshot:
         """This snapshot at a later unix time; what is over keeps the time of its end."""
@@ -75,7 +84,7 @@ class Snapshot:
                     phase="sent",
                     job_id=ref.job_id,
                     name=ref.name,
-                    route=f"{route.target.endpoint.label}: {route.why}",
+                    route=_route(route),
                     notices=(*here.notices, *(sentence for sentence in route.notices if sentence not in here.notices)),
                 )
             case PhaseChanged(phase, node, detail):
@@ -113,7 +122,8 @@ class Snapshot:
             cut = min(over, len(piece))
             log[:1] = [(first, piece[cut:])] if cut < len(piece) else []
             dropped, over = dropped + cut, over - cut
-        return replace(self, log=tuple(log), log_dropped=dropped)
+        bar, rest = _bars.read(self.unfinished.get(stream, ""), text)
+        return replace(self, log=tuple(log), log_dropped=dropped, bar=bar or self.bar, unfinished={**self.unfinished, stream: rest})
 
     @property
     def is_over(self) -> bool:
@@ -125,7 +135,7 @@ class Snapshot:
         return max(0.0, self.now - self.started)
 
     @property
-    def tone(self) -> Literal["run", "warn", "bad", "ok", "quiet"]:
+    def tone(self) -> Tone:
         """How the state feels: "warn" while something stands in the way, "quiet" for a job that was stopped."""
         if self.is_over:
             return "ok" if self.phase == "completed" else "bad" if self.phase == "failed" else "quiet"
@@ -163,8 +173,9 @@ class Snapshot:
 
     @property
     def rest(self) -> str:
-        """What stands behind the time: resources and the phase's detail."""
-        return " · ".join(part for part in (self.resources, self.detail) if part and not self.is_over)
+        """What stands behind the time: resources, the phase's detail, how far it is."""
+        bar = self.bar.words if self.bar else ""
+        return " · ".join(part for part in (self.resources, self.detail, bar) if part and not self.is_over)
 
     @property
     def facts(self) -> str:
@@ -175,6 +186,12 @@ class Snapshot:
         if self.is_over:
             return f"{self.place} after {self.time}".lstrip()
         return " · ".join(part for part in (self.place, self.time, self.rest) if part)
+
+    @property
+    def line(self) -> str:
+        """The state as one line: "running on n-2e2b7e09 · 12 s of 5 min"."""
+        link = (" " if self.place or self.is_over else " · ") if self.facts else ""
+        return f"{self.title[:1].lower()}{self.title[1:]}{link}{self.facts}"
 
     @property
     def problem(self) -> str:
@@ -199,6 +216,22 @@ class Snapshot:
             return self.advice or (self.cause.advice if self.cause and self.phase == "failed" else "")
         return self.cause.advice if self.cause else ""
 
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """What one may want to know besides, as (label, text): job, name, where it runs and why, resources."""
+        facts = (("Job", self.job_id), ("Name", self.name), ("Where", self.route), ("Node", self.node), ("Asked for", self.resources))
+        return tuple((label, text) for label, text in facts if text)
+
+    @property
+    def report(self) -> str:
+        """A failure as a text for somebody else: what went wrong, the details, the log's end; "" without a failure."""
+        if self.phase != "failed":
+            return ""
+        tail = "".join(text for _, text in _tail(self.log, _REPORTED)[0])
+        said = [f"{self.title} {self.facts}", self.problem, *(f"- {line}" for line in self.problem_lines), self.hint, *self.notices]
+        facts = [f"{label}: {text}" for label, text in self.details]
+        return "\n".join([*(line for line in said if line), "", *facts, *(["", "The log's end:", tail] if tail else [])])
+
     def as_json(self, *, log_kept: int = 20_000) -> dict[str, Any]:
         """The snapshot for a browser: plain JSON, sentences finished; the log's last `log_kept` characters.
 
@@ -209,6 +242,8 @@ class Snapshot:
         log, missing = _tail(self.log, log_kept)
         return {
             "version": 1,
+            "kind": "job",
+            "name": self.name,
             "phase": self.phase,
             "tone": self.tone,
             "title": self.title,
@@ -222,10 +257,19 @@ class Snapshot:
             "lines": list(self.problem_lines),
             "hint": self.hint,
             "notices": list(self.notices),
+            "bar": None if self.bar is None or self.is_over else {"fraction": self.bar.fraction, "words": self.bar.words},
+            "route": self.route,
+            "details": [list(fact) for fact in self.details],
+            "report": self.report,
             "log": [list(piece) for piece in log],
             "logDropped": self.log_dropped + missing,
             "over": self.is_over,
         }
+
+
+def _route(route: Route) -> str:
+    endpoint = route.target.endpoint
+    return f"{'On this machine' if endpoint.is_local else f'At {endpoint.url}'}: {route.why}."
 
 
 def _tail(log: tuple[tuple[str, str], ...], kept: int) -> tuple[list[tuple[str, str]], int]:
@@ -239,6 +283,8 @@ def _tail(log: tuple[tuple[str, str], ...], kept: int) -> tuple[list[tuple[str, 
     return tail[::-1], sum(len(text) for _, text in log) - sum(len(text) for _, text in tail)
 
 
+_REPORTED = 4000
+"""Characters of the log in a report."""
 _PIECE = 4096
 """Pieces of one stream are joined up to this many characters."""
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from . import _marks, _traces
 from ._ledger import Ledger, Row
 from ._stages import JobRef, PackedJob
+from ._wire import TERMINAL, Job
 from .client import Client
-from .errors import ApiError, RejectedError, UnreachableError
+from .errors import ApiError, NotFoundError, RejectedError, UnreachableError
 from .packing import stage, unstage
 
 _LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
@@ -100,6 +101,22 @@ def _look_up(client: Client, packed: PackedJob, ledger: Ledger, lost: ApiError) 
         unsure=True,
         hint="%bacalhau jobs looks for it again; run the cell again only when it is not there.",
     ) from lost
+
+
+def twin(client: Client, packed: PackedJob, ledger: Ledger, notebook: str) -> tuple[JobRef, Job] | None:
+    """The notebook's newest unfinished job of the same cell, options and inputs, and its spec; raises the ApiError family."""
+    reconcile(client, ledger)
+    for row in ledger.unfinished(notebook, packed.body_hash):
+        if not row.is_at(client.endpoint):
+            continue
+        try:
+            job = client.job(row.job_id, row.namespace)
+        except NotFoundError:
+            continue
+        if job.phase_word not in TERMINAL:
+            return row.ref(client.endpoint), job
+        ledger.finished(row.job_id, job.phase_word)
+    return None
 
 
 def find_request(client: Client, request_id: str, namespace: str = "*") -> str:

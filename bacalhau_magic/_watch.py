@@ -27,6 +27,8 @@ _STARTING_PAUSE = 1.0
 """The longest pause between two polls while somebody waits, so that a failure is shown as soon as the server knows it."""
 _USUAL_INTERVAL = 5.0
 """The poll interval that is built in; a longer one was chosen to spare the server, and is kept once the cell runs."""
+_SLOW = 1.0
+"""Seconds after which a job of the embedded node that has not begun is said to wait."""
 _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 """Pauses after the log stream's end: the job's own end comes some milliseconds later."""
 _BATCH = 500
@@ -130,6 +132,7 @@ class _Watch:
         self.execution = ""
         self.node = ""
         self.placed_at = 0.0
+        self.slow = False
         # The stop
         self.asked: StopRequest | None = None
         self.stop_reason = ""
@@ -250,6 +253,10 @@ class _Watch:
         if new:
             self.pause = _FIRST_PAUSE
             yield from self._explain()
+        elif self.placed_at and not self.slow and self.assembler.started is None and time.monotonic() - self.placed_at > _SLOW:
+            self.slow = True
+            if self.ref.endpoint.is_local:
+                yield PhaseChanged("starting", self.node, "waiting there for room, or starting")
         return not token
 
     def _no_contact(self, error: ApiError) -> Iterator[JobEvent]:
@@ -268,19 +275,20 @@ class _Watch:
     def _happened(self, item: HistoryItem) -> Iterator[JobEvent]:
         event = item.event
         if not item.execution_id:
-            if event.topic == "Queueing" or event.message.startswith("Job queued"):
+            if self.assembler.started is None and (event.topic == "Queueing" or event.message.startswith("Job queued")):
                 yield PhaseChanged("waiting")
             return
         if node := event.details.get("NodeID"):
             if self.execution and self.execution != item.execution_id:
                 yield from self._begins_anew(str(node))
             self.execution, self.node = item.execution_id, str(node)
-            yield PhaseChanged("starting", self.node)
+            # The log may be faster than the history.
+            yield PhaseChanged("starting" if self.assembler.started is None else "running", self.node)
         elif event.message == "Running" and event.topic == "Execution" and self.assembler.started is None:
             self.placed_at = time.monotonic()
             self.open_at = 0.0
             yield PhaseChanged("starting", self.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting")
-        elif event.topic == "Downloading Inputs":
+        elif event.topic == "Downloading Inputs" and self.assembler.started is None:
             yield PhaseChanged("starting", self.node, "fetching the inputs")
 
     def _begins_anew(self, node: str) -> Iterator[JobEvent]:

@@ -185,13 +185,15 @@ class JobOptions(BaseModel):
     job: Annotated[Name | None, Option("running", "NAME", configurable=False)] = Field(
         None, description="Bind the RemoteJob to this variable."
     )
-    on_interrupt: Annotated[str | None, Option("running", "WHAT", later=_LATER)] = Field(
-        None, description="What an interrupt does to the job: stop or detach."
+    on_interrupt: Annotated[Literal["stop", "detach"], Option("running", "WHAT")] = Field(
+        "stop", description="What an interrupt does to the job: stop, or detach, and then it goes on."
     )
     raise_error: Annotated[Flag, Option("running", negatable=True)] = Field(
         True, description="Raise when the job fails; --no-raise-error gives None."
     )
-    once: Annotated[bool | None, Option("running", later=_LATER)] = Field(None, description="Attach to an unfinished job of the same cell.")
+    once: Annotated[Flag, Option("running", configurable=False)] = Field(
+        False, description="Attach to an unfinished job of the same cell, options and inputs, if there is one."
+    )
     progress: Annotated[Literal["auto", "widget", "text", "none"], Option("running", "KIND")] = Field(
         "auto", description="How progress is shown: auto, widget, text or none."
     )
@@ -234,6 +236,11 @@ class JobOptions(BaseModel):
     def queue_seconds(self) -> float:
         """The queue's time: `queue_timeout`, or a day with `long` or `bg` unless a time was asked for."""
         return 86400.0 if (self.long or self.bg) and "queue_timeout" not in self.model_fields_set else self.queue_timeout
+
+    @property
+    def stops_on_interrupt(self) -> bool:
+        """Whether an interrupt stops the job."""
+        return self.on_interrupt == "stop"
 
     @property
     def gpu_count(self) -> int:

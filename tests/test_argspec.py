@@ -45,7 +45,9 @@ LINES = {
     "fallback": ("--fallback", True),
     "bg": ("--bg", True),
     "job": ("--job j", "j"),
+    "on_interrupt": ("--on-interrupt detach", "detach"),
     "raise_error": ("--no-raise-error", False),
+    "once": ("--once", True),
     "progress": ("--progress text", "text"),
     "logs": ("--no-logs", False),
     "quiet": ("-q", True),
@@ -78,6 +80,7 @@ BAD = {
     "domain": "--domain http://x.org",
     "runtime": "--runtime cloud",
     "job": "--job 'a b'",
+    "on_interrupt": "--on-interrupt wait",
     "progress": "--progress loud",
     "profile": "--profile ''",
 }

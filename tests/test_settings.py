@@ -103,6 +103,7 @@ VALUES = {
     "sandbox": ("true", True),
     "fallback": ("1", True),
     "raise_error": ("false", False),
+    "on_interrupt": ("detach", "detach"),
     "progress": ("text", "text"),
     "logs": ("no", False),
     "quiet": ("on", True),

@@ -10,13 +10,14 @@ import secrets
 import sys
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import _marks, _traces, _wire
 from .._placement import lacks, takes_jobs, wants
 from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
-from ..options import JobOptions
+from ..options import JobOptions, option_of
 from ._payload import data_url, payload, targeted, too_big_file
 from ._staging import source as staged_source
 from ._staging import staged
@@ -250,14 +251,28 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "cell"
 
 
+_ASIDE = ("running", "looking", "identity")
+"""Groups of options that change how a job is waited for and called, and not what it is."""
+
+
 def _body_hash(request: CellRequest) -> str:
     """What makes two submissions the same: cell, options and inputs; never a value in clear."""
     digest = hashlib.sha256()
-    for part in (request.language.name, request.code, repr(sorted(request.options.model_dump(mode="json", exclude={"inputs"}).items()))):
+    aside = {name for name in type(request.options).model_fields if (option := option_of(name)) and option.group in _ASIDE}
+    options = sorted(request.options.model_dump(mode="json", exclude={"inputs", *aside}).items())
+    for part in (request.language.name, request.code.rstrip("\n"), repr(options), repr(sorted(request.env.items()))):
         digest.update(part.encode() + b"\0")
     for item in request.inputs:
-        digest.update(f"{item.name}\0{item.path}\0{item.target}\0{item.size}\0".encode() + hashlib.sha256(item.data).digest())
+        written = [str(file.stat().st_mtime_ns) for file in _files(item)]
+        facts = (item.name, item.path, item.target, item.url, str(item.size), *written)
+        digest.update("\0".join(facts).encode() + hashlib.sha256(item.data).digest())
     return digest.hexdigest()[:32]
+
+
+def _files(item: InputItem) -> list[Path]:
+    if item.source is None or not item.source.exists():
+        return []
+    return [item.source, *(sorted(item.source.rglob("*")) if item.source.is_dir() else [])]
 
 
 def _largest(inputs: tuple[InputItem, ...]) -> Mapping[str, int]:

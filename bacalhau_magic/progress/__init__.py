@@ -2,6 +2,19 @@
 
 from ._sequences import clean
 from ._static import MIME_TYPE, Outcome, bundle, outcome_of, receipt
-from ._view import NoView, Place, Progress, View, choose_view
+from ._view import Drawn, NoView, Place, Progress, View, choose_view
 
-__all__ = ["MIME_TYPE", "NoView", "Outcome", "Place", "Progress", "View", "bundle", "choose_view", "clean", "outcome_of", "receipt"]
+__all__ = [
+    "MIME_TYPE",
+    "Drawn",
+    "NoView",
+    "Outcome",
+    "Place",
+    "Progress",
+    "View",
+    "bundle",
+    "choose_view",
+    "clean",
+    "outcome_of",
+    "receipt",
+]

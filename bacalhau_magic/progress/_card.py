@@ -11,29 +11,37 @@ import anywidget
 import traitlets
 from IPython.display import DisplayHandle, display
 
-from .._snapshot import Snapshot
+from ._view import Drawn
 
 __all__ = ["Card", "CardView"]
 
 _HERE = Path(__file__).parent
+_LOG_KEPT = 20_000
+"""Characters of the log that a card shows: a flood is thinned for the screen, and whole in the job."""
 
 
 class Card(anywidget.AnyWidget):
-    """A job's card. `snapshot` is `Snapshot.as_json()`; a press on Stop calls `on_stop`, perhaps on another thread."""
+    """A card of one job or of many. `snapshot` is their `as_json()`.
+
+    A press on Stop calls `on_stop`, perhaps on another thread: with a job's number of many, or None for all there are.
+    """
 
     _esm = _HERE / "card.js"
     _css = _HERE / "card.css"
     snapshot = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, *, on_stop: Callable[[], None] | None = None, **traits: Any) -> None:
+    def __init__(self, *, on_stop: Callable[[int | None], None] | None = None, **traits: Any) -> None:
         super().__init__(**traits)
         self._on_stop = on_stop
         self.on_msg(self._heard)
 
     def _heard(self, _widget: Any, content: Any, _buffers: Any) -> None:
-        if isinstance(content, dict) and content.get("kind") == "stop" and self._on_stop:
+        if not isinstance(content, dict) or content.get("kind") != "stop" or self._on_stop is None:
+            return
+        number = content.get("job")
+        if number is None or type(number) is int:
             with suppress(Exception):
-                self._on_stop()
+                self._on_stop(number)
 
     def __repr__(self) -> str:
         """What a front end without widgets shows, and what a notebook may keep: no id, no time."""
@@ -41,24 +49,28 @@ class Card(anywidget.AnyWidget):
 
 
 class CardView:
-    """A Card as a View."""
+    """A Card as a View; `static` is MIME data that stands beside the card for as long as it lives, for what is saved."""
 
     shows_log = False
 
-    def __init__(self, *, logs: bool = True, on_stop: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, *, logs: bool = True, on_stop: Callable[[int | None], None] | None = None, static: Mapping[str, Any] | None = None
+    ) -> None:
         self._logs = logs
         self._on_stop = on_stop
+        self._static = dict(static or {})
         self._card: Card | None = None
         self._handle: DisplayHandle | None = None
         self._drawn: dict[str, Any] = {}
 
-    def open(self, snapshot: Snapshot) -> None:
+    def open(self, snapshot: Drawn) -> None:
         with suppress(Exception):
-            self._card = Card(on_stop=self._on_stop, snapshot=self._json(snapshot))
+            self._drawn = self._json(snapshot)
+            self._card = Card(on_stop=self._on_stop, snapshot=self._drawn)
             _answer_while_busy(self._card)
-            self._handle = display(self._card, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(self._data(self._card), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
-    def draw(self, snapshot: Snapshot) -> None:
+    def draw(self, snapshot: Drawn) -> None:
         with suppress(Exception):
             if self._card is None:
                 return
@@ -66,7 +78,15 @@ class CardView:
             if {**fresh, "now": 0} != {**self._drawn, "now": 0}:
                 self._card.snapshot = self._drawn = fresh
 
-    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def keep(self, static: Mapping[str, Any]) -> bool:
+        with suppress(Exception):
+            self._static = dict(static)
+            if self._handle is not None and self._card is not None:
+                self._handle.update(self._data(self._card), raw=True)  # type: ignore[no-untyped-call]
+                return True
+        return False
+
+    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         replaced = False
         with suppress(Exception):
             if self._handle is not None:
@@ -78,8 +98,13 @@ class CardView:
         self._card = self._handle = None
         return replaced
 
-    def _json(self, snapshot: Snapshot) -> dict[str, Any]:
-        return snapshot.as_json(log_kept=20_000 if self._logs else 0)
+    def _data(self, card: Card) -> dict[str, Any]:
+        found: Any = card._repr_mimebundle_()
+        data = found[0] if isinstance(found, tuple) else found
+        return {**data, **self._static}
+
+    def _json(self, snapshot: Drawn) -> dict[str, Any]:
+        return snapshot.as_json(log_kept=_LOG_KEPT if self._logs else 0)
 
 
 def _answer_while_busy(card: Card) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .._snapshot import Snapshot
+from ._view import Drawn
 
 __all__ = ["MIME_TYPE", "Outcome", "bundle", "outcome_of", "receipt"]
 
@@ -44,11 +45,11 @@ def bundle(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def outcome_of(snapshot: Snapshot) -> Outcome:
+def outcome_of(snapshot: Drawn) -> Outcome:
     """The outcome that a snapshot tells: "submitted" while the job is not over."""
     match snapshot.phase:
-        case "completed" | "failed" | "stopped":
-            return snapshot.phase
+        case "completed" | "failed" | "stopped" as phase:
+            return phase
         case _:
             return "submitted"
 

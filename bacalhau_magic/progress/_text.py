@@ -8,11 +8,10 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TextIO
 
-from .._snapshot import Snapshot
 from ._sequences import Sequences, clean
+from ._view import Drawn
 
 __all__ = ["TextView"]
 
@@ -88,14 +87,17 @@ class TextView:
         self._notices = 0
         self._phase: tuple[str, str] = ("", "")
 
-    def open(self, snapshot: Snapshot) -> None:
+    def open(self, snapshot: Drawn) -> None:
         self.draw(snapshot)
 
-    def draw(self, snapshot: Snapshot) -> None:
+    def draw(self, snapshot: Drawn) -> None:
         with suppress(Exception):
             self._draw(snapshot)
 
-    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         with suppress(Exception):
             self._erase()
             self._log(snapshot, last=True)
@@ -105,8 +107,8 @@ class TextView:
                 self._line(self._sentence(snapshot))
         return self._summary
 
-    def _draw(self, snapshot: Snapshot) -> None:
-        snapshot = replace(snapshot, now=max(snapshot.now, self._clock()))
+    def _draw(self, snapshot: Drawn) -> None:
+        snapshot = snapshot.at(max(snapshot.now, self._clock()))
         self._log(snapshot)
         self._news(snapshot)
         if self._live:
@@ -115,7 +117,7 @@ class TextView:
             self._line(self._sentence(snapshot))
         self._phase = (snapshot.phase, snapshot.node)
 
-    def _log(self, snapshot: Snapshot, *, last: bool = False) -> None:
+    def _log(self, snapshot: Drawn, *, last: bool = False) -> None:
         start = snapshot.log_dropped
         if self.shows_log and start > self._seen:
             self._line(f"bacalhau: {start - self._seen} characters of the log came too fast to be shown here")
@@ -144,7 +146,7 @@ class TextView:
             _write(self._open.target, "\n")
             self._open.cut, self._open, self._column = True, None, 0
 
-    def _news(self, snapshot: Snapshot) -> None:
+    def _news(self, snapshot: Drawn) -> None:
         """Notices and problems, each as soon as it is known and once."""
         for notice in snapshot.notices[self._notices :]:
             self._line(f"bacalhau: {clean(notice, colours=False)}")
@@ -162,17 +164,15 @@ class TextView:
                 self._line(f"  → {clean(snapshot.hint, colours=False)}")
         self._said = said
 
-    def _sentence(self, snapshot: Snapshot) -> str:
+    def _sentence(self, snapshot: Drawn) -> str:
         """One line: "bacalhau: running on n-2e2b7e09 · 12 s of 5 min"."""
-        title = snapshot.title[:1].lower() + snapshot.title[1:]
-        link = " " if snapshot.place or snapshot.is_over else " · "
-        facts = clean(snapshot.facts, colours=False)
-        return f"{self._painted(f'bacalhau: {title}', snapshot.tone)}{link if facts else ''}{facts}"
+        line, size = clean(snapshot.line, colours=False), len(snapshot.title)
+        return f"{self._painted(f'bacalhau: {line[:size]}', snapshot.tone)}{line[size:]}"
 
     def _painted(self, text: str, tone: str) -> str:
         return f"{_COLOURS[tone]}{text}{_RESET}" if self._live and self._colours else text
 
-    def _show_status(self, snapshot: Snapshot) -> None:
+    def _show_status(self, snapshot: Drawn) -> None:
         """The live line, below a line that the job has not ended."""
         width = shutil.get_terminal_size().columns - 1
         if snapshot.is_over or self._column > width:

@@ -6,9 +6,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TextIO
 
+from .._overview import Overview
 from .._snapshot import Snapshot
 
-__all__ = ["NoView", "Place", "Progress", "View", "choose_view"]
+__all__ = ["Drawn", "NoView", "Place", "Progress", "View", "choose_view"]
+
+Drawn = Snapshot | Overview
+"""One job, or many as one."""
 
 Progress = Literal["auto", "widget", "text", "none"]
 Place = Literal["notebook", "terminal", "batch"]
@@ -21,13 +25,16 @@ class View(Protocol):
     shows_log: bool
     """Whether the job's log stays on the screen, so that it is not to be shown again at the end."""
 
-    def open(self, snapshot: Snapshot) -> None:
+    def open(self, snapshot: Drawn) -> None:
         """Show the first snapshot."""
 
-    def draw(self, snapshot: Snapshot) -> None:
+    def draw(self, snapshot: Drawn) -> None:
         """Show the next one; cheap when it tells nothing new, so it may be called on every tick."""
 
-    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:
+    def keep(self, static: Mapping[str, Any]) -> bool:
+        """Live on after the cell, with `static` as the MIME data that is saved; False where the view can't."""
+
+    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:
         """Show the last one, and leave the bundle in the view's place (None: leave nothing).
 
         True when the bundle needs no output of its own any more.
@@ -39,13 +46,16 @@ class NoView:
 
     shows_log = False
 
-    def open(self, snapshot: Snapshot) -> None:
+    def open(self, snapshot: Drawn) -> None:
         pass
 
-    def draw(self, snapshot: Snapshot) -> None:
+    def draw(self, snapshot: Drawn) -> None:
         pass
 
-    def close(self, snapshot: Snapshot, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False
 
 
@@ -55,21 +65,23 @@ def choose_view(
     *,
     logs: bool = True,
     hidden: frozenset[str] = frozenset(),
-    on_stop: Callable[[], None] | None = None,
+    on_stop: Callable[[int | None], None] | None = None,
+    static: Mapping[str, Any] | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
 ) -> View:
     """The view for a place: a card in a notebook, text in a terminal, nothing in batch.
 
     `logs` shows the job's log while it runs, without the streams named in `hidden`; `on_stop` is called when the card's Stop button is pressed, perhaps on
-    another thread. `out` and `err` are where text goes: the job's stdout, and its stderr with the status lines.
+    another thread, with a job's number of many or None for all; `static` is what is saved beside a card that lives on after its cell. `out` and `err` are
+    where text goes: the job's stdout, and its stderr with the status lines.
     """
     if kind == "none" or place == "batch":
         return NoView()
     if place == "notebook" and kind != "text":
         from ._card import CardView  # 0.15 s of imports, which a terminal need not wait for
 
-        return CardView(logs=logs, on_stop=on_stop)
+        return CardView(logs=logs, on_stop=on_stop, static=static)
     from ._text import TextView
 
     out = out or sys.stdout

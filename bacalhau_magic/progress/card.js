@@ -1,8 +1,9 @@
-// The live card of one job. Python sends finished sentences in one trait, `snapshot`; this places them and counts the
-// seconds between two of them. Nothing of a job ever becomes HTML: all text goes through textContent.
+// The live card of one job, or of many in one. Python sends finished sentences in one trait, `snapshot`; this places them
+// and counts the seconds between two of them. Nothing of a job ever becomes HTML: all text goes through textContent.
 
 const ICONS = { run: "▶", warn: "◷", bad: "✕", ok: "✓", quiet: "■" };
 const STEPS = 6;
+const UNFOLDED = 10; // jobs whose table is open from the beginning
 
 /** Seconds for people, as a live clock shows them: whole ones. */
 export function seconds(count) {
@@ -82,11 +83,67 @@ export function lines(log) {
   return all;
 }
 
-function element(tag, className, attributes = {}) {
+function element(tag, className, attributes = {}, ...children) {
   const made = document.createElement(tag);
   made.className = className;
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
   return made;
+}
+
+function button(className, text) {
+  return element("button", className, { type: "button" }, text);
+}
+
+/** Set a text only when it is another one, so that nothing that is selected or read aloud is disturbed. */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** A button that folds a part of the card. */
+function folding(node, word, part, isOpen) {
+  write(node, `${word} ${isOpen ? "▾" : "▸"}`);
+  node.setAttribute("aria-expanded", String(isOpen));
+  part.hidden = !isOpen;
+}
+
+function icon(snapshot) {
+  return (snapshot.tone === "run" && snapshot.step < 4 ? ICONS.warn : ICONS[snapshot.tone]) + "\ufe0e";
+}
+
+/** Copy a text; where the page may not, by a selection of its own. */
+async function copy(node, text) {
+  const said = node.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = element("textarea", "bm-spoken");
+    area.value = text;
+    node.after(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    node.focus();
+  }
+  node.textContent = "Copied";
+  setTimeout(() => (node.textContent = said), 1500);
+}
+
+/** A Stop button: it says that it was heard, and may be pressed again when nothing comes of it. */
+function stopping(node, word, send) {
+  let again = 0;
+  const free = () => {
+    clearTimeout(again);
+    node.disabled = false;
+    write(node, word);
+  };
+  node.addEventListener("click", () => {
+    send();
+    node.disabled = true;
+    node.textContent = "Stopping…";
+    again = setTimeout(free, 15000);
+  });
+  return free;
 }
 
 /** Text into a node, `code` between backticks set as code. */
@@ -138,97 +195,234 @@ function drawLog(node, snapshot) {
   if (following) node.scrollTop = node.scrollHeight;
 }
 
-function render({ model, el }) {
+/** The card of one job. */
+function jobCard(send) {
   const card = element("section", "bm-card", { "aria-label": "Bacalhau job" });
-  const head = element("div", "bm-head");
-  const icon = element("span", "bm-icon", { "aria-hidden": "true" });
+  const sign = element("span", "bm-icon", { "aria-hidden": "true" });
   const title = element("b", "bm-title");
   const known = element("span", "bm-facts");
-  const buttons = element("span", "bm-buttons");
-  const fold = element("button", "bm-fold", { type: "button", "aria-expanded": "true" });
-  const stop = element("button", "bm-stop", { type: "button" });
-  buttons.append(fold, stop);
-  head.append(icon, title, known, buttons);
+  const fold = button("bm-fold", "");
+  const more = button("bm-more", "");
+  const report = button("bm-report", "Copy report");
+  const stop = button("bm-stop", "Stop");
   const steps = element("div", "bm-steps", { "aria-hidden": "true" });
   for (let i = 0; i < STEPS; i++) steps.append(document.createElement("i"));
-  const problem = element("div", "bm-say");
+  const fill = document.createElement("i");
+  const bar = element("div", "bm-bar", { role: "progressbar", "aria-label": "Progress of the job", "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
+  const route = element("div", "bm-route");
   const sentence = element("div", "");
   const details = document.createElement("ul");
-  problem.append(sentence, details);
+  const problem = element("div", "bm-say", {}, sentence, details);
   const hint = element("div", "bm-hint");
   const notices = element("ul", "bm-notices");
+  const facts_ = element("dl", "bm-details");
   const log = element("pre", "bm-log", { role: "log", "aria-live": "off", "aria-label": "Log of the job", tabindex: "0" });
+  const copyLog = button("bm-copy", "Copy");
+  const logged = element("div", "bm-logged", {}, log, copyLog);
   const spoken = element("div", "bm-spoken", { role: "status" });
-  card.append(head, steps, problem, hint, notices, log, spoken);
-  el.append(card);
+  const buttons = element("span", "bm-buttons", {}, fold, more, report, stop);
+  card.append(element("div", "bm-head", {}, sign, title, known, buttons), steps, bar, route, problem, hint, notices, facts_, logged, spoken);
 
   let snapshot = null;
-  let skew = 0; // browser clock minus kernel clock; measured only where a snapshot is surely fresh
   let unfolded = true;
+  let detailed = false;
   let drawnLog = "";
-  let again = 0;
-
-  const tick = () => {
-    const text = facts(snapshot, Date.now() / 1000 - skew);
-    if (known.textContent !== text) known.textContent = text;
-  };
-  const drawFold = () => {
-    log.hidden = !unfolded || !snapshot.log.length;
+  const drawFolds = () => {
     fold.hidden = !snapshot.log.length;
-    fold.textContent = unfolded ? "Log ▾" : "Log ▸";
-    fold.setAttribute("aria-expanded", String(unfolded));
-  };
-  const free = () => {
-    clearTimeout(again);
-    stop.disabled = false;
-    stop.textContent = "Stop";
-  };
-  const draw = () => {
-    snapshot = model.get("snapshot");
-    card.dataset.tone = snapshot.tone;
-    card.dataset.phase = snapshot.phase;
-    icon.textContent = (snapshot.tone === "run" && snapshot.step < 4 ? ICONS.warn : ICONS[snapshot.tone]) + "\ufe0e";
-    title.textContent = snapshot.title;
-    [...steps.children].forEach((step, i) => {
-      step.className = i + 1 < snapshot.step ? "bm-on" : i + 1 === snapshot.step ? "bm-now" : "";
-    });
-    steps.hidden = snapshot.over;
-    say(sentence, snapshot.problem);
-    list(details, snapshot.lines);
-    problem.hidden = !snapshot.problem;
-    say(hint, snapshot.hint);
-    list(notices, snapshot.notices);
-    stop.hidden = snapshot.over;
-    const heard = [snapshot.title, snapshot.problem].filter(Boolean).join(". ");
-    if (spoken.textContent !== heard) spoken.textContent = heard;
-    drawFold();
-    const logged = JSON.stringify(snapshot.log);
-    if (logged !== drawnLog) drawLog(log, snapshot);
-    drawnLog = logged;
-    tick();
+    folding(fold, "Logs", logged, unfolded && snapshot.log.length > 0);
+    more.hidden = !snapshot.details.length;
+    folding(more, "Details", facts_, detailed);
   };
   fold.addEventListener("click", () => {
     unfolded = !unfolded;
-    drawFold();
+    drawFolds();
     if (unfolded) log.scrollTop = log.scrollHeight;
   });
-  stop.addEventListener("click", () => {
-    model.send({ kind: "stop" });
-    stop.disabled = true;
-    stop.textContent = "Stopping…";
-    again = setTimeout(free, 15000); // lost on the way, perhaps: it may be asked again
+  more.addEventListener("click", () => {
+    detailed = !detailed;
+    drawFolds();
   });
+  copyLog.addEventListener("click", () => copy(copyLog, [...log.children].map((row) => row.textContent).join("\n")));
+  report.addEventListener("click", () => copy(report, snapshot.report));
+  const free = stopping(stop, "Stop", () => send({ kind: "stop" }));
+  return {
+    node: card,
+    close: free,
+    tick: (now) => write(known, facts(snapshot, now)),
+    draw(fresh) {
+      snapshot = fresh;
+      card.dataset.tone = snapshot.tone;
+      card.dataset.phase = snapshot.phase;
+      write(sign, icon(snapshot));
+      write(title, snapshot.title);
+      [...steps.children].forEach((step, i) => {
+        step.className = i + 1 < snapshot.step ? "bm-on" : i + 1 === snapshot.step ? "bm-now" : "";
+      });
+      steps.hidden = snapshot.over;
+      bar.hidden = !snapshot.bar;
+      if (snapshot.bar) {
+        bar.setAttribute("aria-valuenow", Math.round(snapshot.bar.fraction * 100));
+        bar.setAttribute("aria-valuetext", snapshot.bar.words);
+        fill.style.width = `${snapshot.bar.fraction * 100}%`;
+      }
+      write(route, snapshot.route);
+      route.hidden = snapshot.over || snapshot.step > 4 || !snapshot.route;
+      say(sentence, snapshot.problem);
+      list(details, snapshot.lines);
+      problem.hidden = !snapshot.problem;
+      say(hint, snapshot.hint);
+      list(notices, snapshot.notices);
+      facts_.replaceChildren(
+        ...snapshot.details.flatMap(([label, text]) => [element("dt", "", {}, label), element("dd", "", {}, text)]),
+      );
+      report.hidden = !snapshot.report;
+      stop.hidden = snapshot.over;
+      write(spoken, [snapshot.title, snapshot.problem].filter(Boolean).join(". "));
+      drawFolds();
+      const text = JSON.stringify(snapshot.log);
+      if (text !== drawnLog) drawLog(log, snapshot);
+      drawnLog = text;
+    },
+  };
+}
+
+/** A job's row in the table of many. */
+function jobRow(send, index) {
+  const sign = element("span", "bm-icon", { "aria-hidden": "true" });
+  const name = element("th", "", { scope: "row" });
+  const title = element("td", "bm-title");
+  const known = element("td", "bm-facts");
+  const stop = button("bm-stop", "Stop");
+  const row = element("tr", "", {}, element("td", "", {}, sign), name, title, known, element("td", "", {}, stop));
+  const free = stopping(stop, "Stop", () => send({ kind: "stop", job: index }));
+  return {
+    node: row,
+    close: free,
+    tick(job, now) {
+      write(known, job.problem ? [job.problem, facts(job, now)].join(" · ") : facts(job, now));
+    },
+    draw(job) {
+      row.dataset.tone = job.tone;
+      write(sign, icon(job));
+      write(name, job.name);
+      write(title, job.title);
+      stop.setAttribute("aria-label", `Stop ${job.name}`);
+      stop.hidden = job.over;
+    },
+  };
+}
+
+/** One card for many jobs. */
+function jobsCard(send) {
+  const card = element("section", "bm-card bm-many", { "aria-label": "Bacalhau jobs" });
+  const sign = element("span", "bm-icon", { "aria-hidden": "true" });
+  const title = element("b", "bm-title");
+  const known = element("span", "bm-facts");
+  const fold = button("bm-fold", "");
+  const failed = button("bm-failed", "Show failed");
+  const stop = button("bm-stop", "Stop all");
+  const parts = element("div", "bm-steps bm-parts", { role: "progressbar", "aria-label": "Jobs that are over", "aria-valuemin": 0 });
+  const problem = element("div", "bm-say");
+  const body = document.createElement("tbody");
+  const heads = ["State", "Job", "What it does", "Facts", "Actions"].map((word, i) =>
+    element("th", i === 0 || i === 4 ? "bm-spoken" : "", { scope: "col" }, word),
+  );
+  const table = element("table", "", {}, element("thead", "bm-spoken", {}, element("tr", "", {}, ...heads)), body);
+  const listed = element("div", "bm-listed", { role: "region", "aria-label": "Jobs", tabindex: "0" }, table);
+  const spoken = element("div", "bm-spoken", { role: "status" });
+  const buttons = element("span", "bm-buttons", {}, fold, failed, stop);
+  card.append(element("div", "bm-head", {}, sign, title, known, buttons), parts, problem, listed, spoken);
+
+  let snapshot = null;
+  let unfolded = null;
+  let failedOnly = false;
+  const rows = [];
+  const drawFolds = () => {
+    const open = unfolded ?? snapshot.rows.length <= UNFOLDED;
+    folding(fold, "Jobs", listed, open);
+    failed.hidden = !snapshot.rows.some((job) => job.failed);
+    failed.setAttribute("aria-pressed", String(failedOnly && open));
+    write(failed, failedOnly && open ? "Show all" : "Show failed");
+    rows.forEach((row, i) => (row.node.hidden = failedOnly && !snapshot.rows[i].failed));
+  };
+  fold.addEventListener("click", () => {
+    unfolded = listed.hidden;
+    failedOnly = false;
+    drawFolds();
+  });
+  failed.addEventListener("click", () => {
+    failedOnly = !failedOnly || listed.hidden;
+    unfolded = true;
+    drawFolds();
+  });
+  const free = stopping(stop, "Stop all", () => send({ kind: "stop" }));
+  return {
+    node: card,
+    close() {
+      free();
+      for (const row of rows) row.close();
+    },
+    tick(now) {
+      if (!listed.hidden) rows.forEach((row, i) => row.tick(snapshot.rows[i], now));
+    },
+    draw(fresh) {
+      snapshot = fresh;
+      card.dataset.tone = snapshot.tone;
+      write(sign, icon(snapshot));
+      write(title, snapshot.title);
+      write(known, snapshot.facts);
+      const over = snapshot.rows.filter((job) => job.over).length;
+      parts.setAttribute("aria-valuemax", snapshot.rows.length);
+      parts.setAttribute("aria-valuenow", over);
+      parts.setAttribute("aria-valuetext", snapshot.facts);
+      parts.replaceChildren(
+        ...snapshot.parts.map(([tone, group, count]) => {
+          const part = element("i", "", { title: `${count} ${group}` });
+          part.dataset.tone = tone;
+          part.style.flexGrow = count;
+          return part;
+        }),
+      );
+      say(problem, snapshot.problem);
+      while (rows.length < snapshot.rows.length) {
+        rows.push(jobRow(send, rows.length));
+        body.append(rows.at(-1).node);
+      }
+      rows.forEach((row, i) => row.draw(snapshot.rows[i]));
+      stop.hidden = snapshot.over;
+      write(spoken, snapshot.over ? `${snapshot.title}: ${snapshot.facts}` : snapshot.title);
+      drawFolds();
+    },
+  };
+}
+
+function render({ model, el }) {
+  let kind = "";
+  let card = null;
+  let skew = 0; // browser clock minus kernel clock; measured only where a snapshot is surely fresh
+  const send = (message) => model.send(message);
+  const tick = () => card.tick(Date.now() / 1000 - skew);
+  const draw = () => {
+    const snapshot = model.get("snapshot");
+    if (snapshot.kind !== kind) {
+      card?.close();
+      kind = snapshot.kind;
+      card = kind === "jobs" ? jobsCard(send) : jobCard(send);
+      el.replaceChildren(card.node);
+    }
+    card.draw(snapshot);
+    tick();
+  };
   const changed = () => {
     skew = Date.now() / 1000 - model.get("snapshot").now;
     draw();
   };
-  free();
   draw();
   model.on("change:snapshot", changed);
   const ticking = setInterval(tick, 1000);
   return () => {
     clearInterval(ticking);
-    clearTimeout(again);
+    card.close();
     model.off("change:snapshot", changed);
   };
 }

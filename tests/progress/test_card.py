@@ -37,17 +37,17 @@ def test_a_card_says_no_more_than_that_it_runs() -> None:
 
 
 def test_a_press_on_stop_reaches_the_callable() -> None:
-    """Stop is a message of the front end; others, and a stop that fails, are harmless."""
-    asked: list[str] = []
+    """Stop is a message of the front end, for one of many jobs or for all; others, and a stop that fails, are harmless."""
+    asked: list[int | None] = []
 
-    def stop() -> None:
-        asked.append("stop")
+    def stop(number: int | None) -> None:
+        asked.append(number)
         raise RuntimeError("the endpoint is gone")
 
     card = Card(on_stop=stop, snapshot={})
-    for content in ({"kind": "stop"}, {"kind": "else"}, "stop", None):
+    for content in ({"kind": "stop"}, {"kind": "stop", "job": 3}, {"kind": "stop", "job": "3"}, {"kind": "else"}, "stop", None):
         card._handle_custom_msg(content, [])
-    assert asked == ["stop"]
+    assert asked == [None, 3]
 
 
 def test_only_news_is_sent(shell: InteractiveShell) -> None:

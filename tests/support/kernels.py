@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,10 @@ class Kernel:
     def __init__(self, manager: KernelManager, live: bool) -> None:
         self.manager = manager
         self.live = live
+        self.cards: dict[str, dict[str, Any]] = {}
+        """Comm id → the snapshot of the card it belongs to, as a browser would have it."""
+        self._kept: list[dict[str, Any]] = []
+        self._replies: dict[str, dict[str, Any]] = {}
         self.client = manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
@@ -83,9 +90,10 @@ class Kernel:
 
     def _take_output(self, ran: Ran, request: str) -> bool:
         try:
-            message = self.client.get_iopub_msg(timeout=0.2)
+            message = self._kept.pop(0) if self._kept else self.client.get_iopub_msg(timeout=0.2)
         except queue.Empty:
             return False
+        self._take_card(message)
         if message["parent_header"].get("msg_id") != request:
             return False
         kind = message["msg_type"]
@@ -93,13 +101,36 @@ class Kernel:
             ran.outputs.append({"type": kind, "content": message["content"]})
         return bool(kind == "status" and message["content"]["execution_state"] == "idle")
 
+    def _take_card(self, message: dict[str, Any]) -> None:
+        content = message["content"]
+        data = content.get("data", {})
+        state = data.get("state", {}) if isinstance(data, dict) else {}
+        if message["msg_type"] in ("comm_open", "comm_msg") and state.get("snapshot"):
+            self.cards[content["comm_id"]] = state["snapshot"]
+
+    def until(self, holds: Callable[[dict[str, Any]], Any], timeout: float = 30) -> dict[str, Any]:
+        """Read on until a card's snapshot is as wanted, and give it."""
+        until = time.monotonic() + timeout
+        while not (found := [card for card in self.cards.values() if holds(card)]):
+            if time.monotonic() > until:
+                raise TimeoutError(f"no such card after {timeout} s; the cards are {self.cards}")
+            with contextlib.suppress(queue.Empty):
+                message = self.client.get_iopub_msg(timeout=0.2)
+                self._take_card(message)
+                self._kept.append(message)
+        return found[-1]
+
+    def press(self, content: dict[str, Any]) -> None:
+        """A button of the newest card is pressed."""
+        data = {"method": "custom", "content": content}
+        message = self.client.session.msg("comm_msg", {"comm_id": list(self.cards)[-1], "data": data})
+        self.client.shell_channel.send(message)
+
     def _take_reply(self, ran: Ran, request: str) -> None:
-        try:
+        with contextlib.suppress(queue.Empty):
             message = self.client.get_shell_msg(timeout=0.2)
-        except queue.Empty:
-            return
-        if message["parent_header"].get("msg_id") == request:
-            ran.reply = message["content"]
+            self._replies[message["parent_header"].get("msg_id")] = message["content"]
+        ran.reply = self._replies.pop(request, {})
 
     def run(self, code: str, timeout: float = 60) -> Ran:
         return self.collect(self.send(code), timeout)
@@ -117,10 +148,10 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
 
-def start(live: bool, folder: Path | None = None) -> Kernel:
-    """A kernel in a folder (without one: the working folder), with the extension loaded."""
+def start(live: bool, folder: Path | None = None, **environment: str) -> Kernel:
+    """A kernel in a folder (without one: the working folder), with the extension loaded and further variables."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(**({"cwd": str(folder)} if folder else {}))
+    manager.start_kernel(env={**os.environ, **environment}, **({"cwd": str(folder)} if folder else {}))
     kernel = Kernel(manager, live)
     loaded = kernel.run("%load_ext bacalhau_magic")
     assert loaded.error is None, loaded.text

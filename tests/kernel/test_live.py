@@ -1,0 +1,291 @@
+"""Jobs while they run, in a real kernel: interrupts, background, many at once, restart, and cells around the cell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from kernels import Kernel, Ran, start
+from scripted import JOB, JobScript, Server
+
+from bacalhau_magic.node import _daemon
+
+BUNDLE = "application/vnd.bacalhau.job+json"
+SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep({})\n'woke'"
+
+
+def outcomes(ran: Ran) -> list[str]:
+    """The bundles that a cell left in the end, in order: what replaced a display counts in its place."""
+    shown: dict[str, str] = {}
+    for number, output in enumerate(ran.outputs):
+        found = output["content"].get("data", {}).get(BUNDLE)
+        key = output["content"].get("transient", {}).get("display_id") or str(number)
+        if output["type"] == "update_display_data" or found:
+            shown[key] = found["outcome"] if found else ""
+    return list(shown.values())
+
+
+def running(kernel: Kernel, code: str) -> str:
+    """Start a cell, and give its request once its job runs."""
+    request = kernel.send(code)
+    kernel.until(lambda snapshot: snapshot.get("title") == "Running")
+    return request
+
+
+def test_an_interrupt_leaves_what_was_printed(live: Kernel) -> None:
+    """An interrupted cell shows the bundle "stopped" and what the job had printed, and raises JobInterruptedError."""
+    request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
+    time.sleep(0.5)
+    live.manager.interrupt_kernel()
+    ran = live.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobInterruptedError"
+    assert "the job was stopped" in ran.error[1]
+    assert outcomes(ran) == ["stopped"]
+    assert ran.stream("stdout") == "begins\n"
+
+
+def test_detach_lets_the_job_go_on(live: Kernel) -> None:
+    """With --on-interrupt detach the job goes on, its card says how to come back, its name holds a marker until it is waited for."""
+    request = running(live, "%%bacalhau --on-interrupt detach -o z\nimport time\ntime.sleep(4)\nz = 'kept'")
+    live.manager.interrupt_kernel()
+    ran = live.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobInterruptedError"
+    assert "the job goes on" in ran.error[1]
+    assert "%bacalhau attach j-" in ran.text
+    assert outcomes(ran) == ["submitted"]
+    used = live.run("z + 'x'")
+    assert used.error is not None
+    assert used.error[0] == "ResultError"
+    live.until(lambda snapshot: snapshot.get("title") == "Completed" and "attach j-" in snapshot["notices"][0])
+    assert live.run("%bacalhau wait last").error is None
+    assert live.run("z").value == "'kept'"
+
+
+@pytest.mark.parametrize("habit", ["", "%autoawait False"])
+def test_two_quick_interrupts_free_the_cell(live: Kernel, habit: str) -> None:
+    """A second interrupt ends the wait at once, while the stop is not delivered yet; it is delivered all the same."""
+    live.run(habit)
+    request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
+    node = _daemon.find().pid
+    os.kill(node, signal.SIGSTOP)
+    try:
+        live.manager.interrupt_kernel()
+        time.sleep(0.5)
+        live.manager.interrupt_kernel()
+        ran = live.collect(request, 5)
+    finally:
+        os.kill(node, signal.SIGCONT)
+    assert ran.error is not None
+    assert ran.error[0] == "JobInterruptedError"
+    assert "stop is on the way" in ran.text
+    assert outcomes(ran) == ["stopped"]
+    assert live.run("1 + 1").value == "2"
+    assert live.run("_bacalhau.error.__class__.__name__").value == "'JobStoppedError'"
+
+
+def test_stop_on_the_card_raises(live: Kernel) -> None:
+    """A press on Stop while the cell waits stops the job on the node, and the cell raises JobStoppedError."""
+    request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
+    live.press({"kind": "stop"})
+    ran = live.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+    assert outcomes(ran) == ["stopped"]
+    assert "stopped" in live.run("%bacalhau show last").text
+
+
+def test_a_background_card_lives_while_other_cells_run(live: Kernel) -> None:
+    """A --bg cell gives its job at once; its card goes on while other cells run, and is told the end."""
+    ran = live.run(
+        "%%bacalhau --bg --job j\nimport time\nfor i in range(4):\n    print(f'step {i + 1}/4', flush=True)\n    time.sleep(0.5)"
+    )
+    assert ran.error is None, ran.text
+    assert outcomes(ran) == ["submitted"]
+    assert ran.value == "RemoteJob(python)"
+    assert live.run("1 + 1").value == "2"
+    live.until(lambda snapshot: snapshot.get("title") == "Running" and (snapshot["bar"] or {}).get("words") == "2 of 4")
+    assert live.run("import time; time.sleep(1.5); 3").value == "3"
+    live.until(lambda snapshot: snapshot.get("title") == "Completed")
+
+
+def test_a_background_job_is_awaited_asked_and_read(live: Kernel) -> None:
+    """await job, result(), logs as lines, cancel: each from a later cell."""
+    live.run("%%bacalhau --bg --job a\nprint('one')\nprint('two')\n6 * 7")
+    assert live.run("await a").value == "42"
+    assert live.run("_ + 1").value == "43"
+    assert live.run("a.result()").value == "42"
+    assert live.run("list(a.logs(follow=True))").value == "[('stdout', 'one'), ('stdout', 'two')]"
+    live.run(f"%%bacalhau --bg --job b\n{SLEEPER.format(60)}")
+    live.run("for stream, line in b.logs(follow=True):\n    print('read', line)\n    b.cancel()")
+    ended = live.run("b.result()")
+    assert ended.error is not None
+    assert ended.error[0] == "JobStoppedError"
+
+
+def test_a_background_failure_is_not_lost(live: Kernel) -> None:
+    """A background failure shows on the card, with a report, and raises when its result is asked for."""
+    live.run("%%bacalhau --bg --job bad -o v\nv = 1 / 0")
+    live.until(lambda snapshot: snapshot.get("title") == "Failed" and "ZeroDivisionError" in snapshot["problem"] and snapshot["report"])
+    used = live.run("v + 1")
+    assert used.error is not None
+    assert "failed" in used.error[1]
+    for code in ("bad.result()", "await bad", "%bacalhau wait last", "%bacalhau wait --all"):
+        ran = live.run(code)
+        assert ran.error is not None, code
+        assert "ZeroDivisionError" in ran.text, code
+
+
+def test_an_interrupt_of_an_await_is_prompt_and_says_how_to_stop(live: Kernel) -> None:
+    """An interrupt ends await job, result() and wait at once; the job goes on."""
+    live.run(f"%%bacalhau --bg --job slow\n{SLEEPER.format(30)}")
+    live.until(lambda snapshot: snapshot.get("title") == "Running")
+    for code in ("await slow", "slow.result()", "%bacalhau wait last", "list(slow.logs(follow=True))"):
+        request = live.send(code)
+        time.sleep(1)
+        live.manager.interrupt_kernel()
+        ran = live.collect(request, 10)
+        assert ran.error is not None, code
+        assert ran.error[0] == ("CancelledError" if "await" in code else "JobInterruptedError"), code
+        assert "%bacalhau stop j-" in ran.text, code
+        assert live.run("slow.state").value == "'running'"
+    live.run("slow.cancel()")
+
+
+def test_many_jobs_of_a_cell_share_a_card(live: Kernel) -> None:
+    """Background jobs of one cell have one card with a row for each, and wait --all has one bar and binds their names."""
+    ran = live.run(
+        "from bacalhau_magic import submit\nfor n in range(5):\n    submit(f'import time; time.sleep(1); r{n} = {n}', outputs=[f'r{n}'])"
+    )
+    assert ran.error is None, ran.text
+    assert outcomes(ran) == ["submitted"]
+    live.until(lambda snapshot: snapshot.get("title") == "5 jobs" and len(snapshot["rows"]) == 5)
+    ran = live.run("%bacalhau wait --all")
+    assert ran.error is None, ran.text
+    assert outcomes(ran) == ["completed"]
+    assert "completed" in ran.text
+    assert live.run("r0 + r1 + r2 + r3 + r4").value == "10"
+    live.until(lambda snapshot: snapshot.get("title") == "5 jobs" and snapshot["over"] and snapshot["facts"] == "5 completed")
+
+
+def test_wait_all_names_those_that_failed(live: Kernel) -> None:
+    """wait --all goes on to the end of all, binds what came well, and raises naming the failed ones."""
+    live.run("for body in ('1/0', 'good = 1', 'int(\"x\")'):\n    get_ipython().run_cell_magic('bacalhau', '--bg -o good', body)")
+    ran = live.run("%bacalhau wait --all")
+    assert ran.error is not None
+    assert ran.error[0] == "JobFailedError"
+    assert "2 of 3 jobs failed" in ran.error[1]
+    assert outcomes(ran) == ["failed"]
+
+
+def test_what_the_user_put_there_stays_and_is_said(live: Kernel) -> None:
+    """A job binds only over its own marker; what stays is said."""
+    live.run("%%bacalhau --bg -o mine\nmine = 'job'")
+    live.run("mine = 'user'")
+    ran = live.run("%bacalhau wait last")
+    assert ran.error is None, ran.text
+    assert "mine: not bound" in ran.stream("stderr")
+    assert live.run("mine, _bacalhau.outputs['mine']").value == "('user', 'job')"
+
+
+def test_after_a_restart_the_notebook_s_jobs_are_there(live: Kernel) -> None:
+    """After a kernel restart jobs lists what was sent, attach last brings the result, and nothing is sent twice."""
+    live.run("%%bacalhau --bg --name kept -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(3)\nx = 'late'")
+    live.run("_bacalhau.id")
+    live.manager.restart_kernel(now=True)
+    live.client.wait_for_ready(timeout=60)
+    live.run("%load_ext bacalhau_magic")
+    assert live.run("[row['name'] for row in get_ipython().run_line_magic('bacalhau', 'jobs')]").value == "['kept']"
+    ran = live.run("%bacalhau attach last -o x")
+    assert ran.error is None, ran.text
+    assert ran.stream("stdout") == "hello\n"
+    assert live.run("x").value == "'late'"
+    assert live.run("len(get_ipython().run_line_magic('bacalhau', 'jobs'))").value == "1"
+
+
+def test_once_attaches_to_the_unfinished_job(live: Kernel) -> None:
+    """--once with the same cell, options and inputs attaches to the unfinished job; another cell is sent; without it the job is named."""
+    body = "import time\ntime.sleep(4)\nx * 2"
+    live.run(f"x = 21\nget_ipython().run_cell_magic('bacalhau', '--bg -i x', {body!r})")
+    first = live.run("_bacalhau.id").value
+    ran = live.run(f"%%bacalhau --once -i x\n{body}")
+    assert ran.value == "42", ran.text
+    assert live.run("_bacalhau.id").value == first
+    live.run(f"get_ipython().run_cell_magic('bacalhau', '--bg -i x', {body!r})")
+    second = live.run("_bacalhau.id").value
+    assert second != first
+    live.run(f"get_ipython().run_cell_magic('bacalhau', '--bg -i x', {body!r})")
+    live.until(lambda snapshot: any(second.strip("'")[:10] in notice for notice in snapshot.get("notices", ())))
+    live.run(f"x = 22\nget_ipython().run_cell_magic('bacalhau', '--bg --once -i x', {body!r})")
+    assert live.run("_bacalhau.id").value not in (first, second)
+
+
+@pytest.fixture
+def far() -> Iterator[tuple[Kernel, Server, JobScript]]:
+    """A kernel whose endpoint is a scripted server with one job."""
+    with Server() as server:
+        script = JobScript(server)
+        server.on("PUT", "/orchestrator/jobs", {"JobID": JOB, "EvaluationID": "x"})
+        server.on("GET", "/orchestrator/jobs", {"Items": []})
+        server.on_logs(lambda stream, _: stream.stay())
+        kernel = start(live=True, BACALHAU_API_URL=server.url)
+        yield kernel, server, script
+        kernel.stop()
+
+
+def test_an_outage_is_said_and_ends_nothing(far: tuple[Kernel, Server, JobScript]) -> None:
+    """When the endpoint stops answering the card says so; a stop that can't be delivered is said, and sent once it answers again."""
+    kernel, server, script = far
+    request = kernel.send("%%bacalhau --queue-timeout 1h\n1")
+    kernel.until(lambda snapshot: snapshot.get("title") == "Sent" or snapshot.get("step", 0) > 1)
+    script.begin()
+    kernel.until(lambda snapshot: snapshot.get("place") == "on n-2e2b7e09")
+    down = [True]
+    server.on("GET", f"/orchestrator/jobs/{JOB}.*", lambda request: None if down else script._history(request))
+    server.on("DELETE", f"/orchestrator/jobs/{JOB}", lambda request: None if down else script._stop(request))
+    said = kernel.until(lambda snapshot: snapshot.get("tone") == "warn" and server.url in snapshot["problem"])
+    assert not said["over"]
+    kernel.press({"kind": "stop"})
+    kernel.until(lambda snapshot: any("sent at the next contact" in notice for notice in snapshot.get("notices", ())))
+    assert script.stops == []
+    down.clear()
+    server.on("GET", f"/orchestrator/jobs/{JOB}", lambda _: {"Job": script.job()})
+    server.on("GET", f"/orchestrator/jobs/{JOB}/executions", {"Items": []})
+    ran = kernel.collect(request)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+    assert script.stops == ["stopped from the notebook"]
+
+
+def test_run_all(live: Kernel) -> None:
+    """Cells that are queued together run one after the other, each with its value."""
+    requests = [live.send(f"%%bacalhau\nprint({n})\n{n} * 10") for n in range(3)]
+    for n, request in enumerate(requests):
+        ran = live.collect(request)
+        assert ran.error is None, ran.text
+        assert (ran.stream("stdout"), ran.value) == (f"{n}\n", str(n * 10))
+
+
+def test_a_failed_cell_ends_run_all(live: Kernel) -> None:
+    """A cell that fails lets the cells that are queued behind it be aborted, as a local one."""
+    first, second = live.send("%%bacalhau\n1/0"), live.send("%%bacalhau\n2")
+    assert live.collect(first).reply["status"] == "error"
+    assert live.collect(second).reply["status"] == "aborted"
+
+
+def test_the_shell_s_own_habits(live: Kernel) -> None:
+    """_, Out and a semicolon work after an awaited cell, as do %%time, %%capture, run_cell_magic and autoawait off."""
+    live.run("%%bacalhau\n[1, 2]")
+    assert live.run("_").value == "[1, 2]"
+    assert live.run("Out[max(Out)]").value == "[1, 2]"
+    assert live.run("%%bacalhau\n'hidden';").value is None
+    assert live.run("%%time\n%%bacalhau\n5").value == "5"
+    assert live.run("%%capture got\n%%bacalhau\nprint('inside')\n6").error is None
+    assert live.run("got.stdout").value == "'inside\\n'"
+    assert live.run("get_ipython().run_cell_magic('bacalhau', '', '7') + 1").value == "8"
+    assert live.run("%autoawait False\nget_ipython().run_cell_magic('bacalhau', '', '8')").value == "8"
+    assert live.run("%%bacalhau\n9").value == "9"
