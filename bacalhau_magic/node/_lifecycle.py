@@ -121,9 +121,13 @@ def no_support(wanted: str, known: Sequence[str]) -> str:
     return f"does not support {wanted}, only {', '.join(known)}"
 
 
-def busy(cpu: float, memory: int, disk: int, gpu: int) -> str:
-    """What a node says that can't hold a job, given what it has free."""
-    return f"node busy with available capacity {{CPU: {cpu:.2f}, Memory: {_amount(memory)}, Disk: {_amount(disk)}, GPU: {gpu}}}"
+def busy(free: str, waiting: str = "") -> str:
+    """What a node says that can't hold a job, given what it has free and what waits for it, as `amounts` writes them."""
+    return f"node busy with available capacity {free}" + (f" and queue capacity {waiting}" if waiting else "")
+
+
+def amounts(cpu: float, memory: int, disk: int, gpu: int) -> str:
+    return f"{{CPU: {cpu:.2f}, Memory: {_amount(memory)}, Disk: {_amount(disk)}, GPU: {gpu}}}"
 
 
 def short(identity: str) -> str:

@@ -53,6 +53,8 @@ class Orchestrator:
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
         self._unready: list[str] = []
+        self._parked: list[str] = []
+        """Queued jobs, in order: they are looked at again whenever an execution has ended."""
         self._free_gpus: list[Gpu] = []
         self._held_gpus: dict[str, tuple[Gpu, ...]] = {}
         self.labels: Mapping[str, str] = {}
@@ -74,6 +76,7 @@ class Orchestrator:
             self._look_again(job_id)
         # Executions that waited for room when an earlier process of this node was killed are in the queue already.
         self._fill()
+        self._unpark()
 
     # What clients ask for
 
@@ -213,6 +216,7 @@ class Orchestrator:
                 self._enqueue(job, executions[-1])
             elif job.state == _lifecycle.QUEUED:
                 self._queue_timer(job)
+                self._parked.append(job.id)
             else:
                 self._unready.append(job.id)
 
@@ -365,6 +369,24 @@ class Orchestrator:
                     self._evaluate(job)
         self.logs.end(execution_id)
         self._fill()
+        self._unpark()
+
+    def _unpark(self) -> None:
+        """Takes up queued jobs that there is room for now, none before one that still waits for room."""
+        parked, self._parked = self._parked, []
+        for number, job_id in enumerate(parked):
+            job = self.store.job(job_id)
+            if job is None or job.state != _lifecycle.QUEUED:
+                continue
+            tried = [e for e in self.store.executions(job.id) if e.job_version == job.version]
+            if not tried and not self._unsuitable(job):
+                self._evaluate(job)
+                self._fill()
+                continue
+            self._parked.append(job_id)
+            if not tried and self.queue.full:
+                self._parked += parked[number + 1 :]
+                return
 
     def _end_execution(self, job: JobRow, execution: ExecutionRow, outcome: Outcome) -> None:
         execution.desired = _lifecycle.DESIRED_STOPPED
@@ -387,6 +409,7 @@ class Orchestrator:
             self.store.add_events(job, _lifecycle.queued(job.message))
             self.store.touch_job(job)
             self._queue_timer(job)
+            self._parked.append(job.id)
         else:
             self.store.add_events(job, _lifecycle.unplaceable(message, missing))
             self._end_job(job, _lifecycle.FAILED, message)
@@ -410,6 +433,7 @@ class Orchestrator:
             attempt.stop()
         elif self.queue.drop(execution_id):
             self.logs.end(execution_id)
+            self.loop.call_soon(self._unpark)
 
     def _end_job(self, job: JobRow, state: str, message: str) -> None:
         job.state, job.message = state, message
@@ -500,9 +524,10 @@ class Orchestrator:
             return _lifecycle.REJECTED
         if not all(meets(constraint, self.labels) for constraint in job.spec["Constraints"]):
             return _lifecycle.other_labels(self.labels, job.spec["Constraints"])
-        if not self.queue.capacity.holds(self._amounts(job)):
-            capacity = self.queue.capacity
-            return _lifecycle.busy(capacity.cpu, capacity.memory, capacity.disk, capacity.gpu)
+        amounts = self._amounts(job)
+        if not self.queue.capacity.holds(amounts) or (self.queue.full and not self.queue.free.holds(amounts)):
+            waiting = self.queue.waited_for
+            return _lifecycle.busy(_shown(self.queue.free), _shown(waiting) if waiting != Amounts() else "")
         return ""
 
     def _amounts(self, job: JobRow) -> Amounts:
@@ -574,6 +599,10 @@ class Orchestrator:
         sources = job.task.get("InputSources") or ()
         paths = {number: self._url_path(job.id, job.version, number) for number in range(len(sources))}
         return {number: path for number, path in paths.items() if path.exists()}
+
+
+def _shown(amounts: Amounts) -> str:
+    return _lifecycle.amounts(amounts.cpu, amounts.memory, amounts.disk, amounts.gpu)
 
 
 def _digest(spec: Mapping[str, Any], urls: Mapping[int, str]) -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 __all__ = ["Amounts", "Control", "Queue", "machine"]
 
+OVERSUBSCRIBED = 1.5
+"""How much of its capacity a node lets wait; what comes then stays queued with its job, until its own queue timeout."""
+
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
@@ -53,6 +56,13 @@ class Queue:
     @property
     def waited_for(self) -> Amounts:
         return sum((amounts for _, amounts in self._waiting), Amounts())
+
+    @property
+    def full(self) -> bool:
+        """Whether more waits already than a node takes beside what it runs."""
+        waiting, room = self.waited_for, self.capacity
+        pairs = ((waiting.cpu, room.cpu), (waiting.memory, room.memory), (waiting.disk, room.disk), (waiting.gpu, room.gpu))
+        return any(amount > OVERSUBSCRIBED * most for amount, most in pairs)
 
     def __len__(self) -> int:
         return len(self._waiting)

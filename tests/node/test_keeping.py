@@ -120,6 +120,23 @@ def test_jobs_wait_their_turn(node: Node) -> None:
     assert node.wait(third)["State"] == {"StateType": "Completed"}
 
 
+def test_a_queue_that_is_full_keeps_jobs_queued(node: Node) -> None:
+    """More jobs than a node lets wait stay Queued, saying what is busy, and run in their order when there is room."""
+    cpus = node.ask("GET", "/api/v1/agent/node")["ComputeNodeInfo"]["MaxCapacity"]["CPU"]
+    spec = {"Resources": {"CPU": str(cpus)}, "Timeouts": {"QueueTimeout": 60}}
+    first = node.put(job("python", "-c", "import time; time.sleep(60)", **spec))
+    others = [node.put(job("true", language="bash", **spec)) for _ in range(5)]
+    node.wait(others[1], "Running")
+    for identity in others[2:]:
+        message = node.wait(identity, "Queued")["State"]["Message"]
+        assert re.search(r"node busy with available capacity \{CPU: 0\.00, .*\} and queue capacity \{CPU: ", message)
+    assert node.executions(others[2]) == []
+    node.ask("DELETE", f"/api/v1/orchestrator/jobs/{first}")
+    assert [node.wait(identity)["State"] for identity in others] == [{"StateType": "Completed"}] * 5
+    starts = [node.executions(identity)[0]["CreateTime"] for identity in others]
+    assert starts == sorted(starts)
+
+
 # What it can't do
 
 

@@ -202,7 +202,9 @@ class BubblewrapExecutor:
 
     def _network(self, spec: RunSpec) -> list[str]:
         if spec.network in ("none", ""):
-            return ["--unshare-net"]
+            # What programs look at for a machine's interfaces, where there is no sysfs.
+            places = ("/sys", "/sys/class", "/sys/class/net", "/sys/class/net/lo")
+            return ["--unshare-net", *(word for place in places for word in ("--dir", place))]
         options: list[str] = []
         for name in _NETWORK_FILES:
             if (self._etc / name).exists():

@@ -80,7 +80,7 @@ def test_own_view(bubblewrap: BubblewrapExecutor, bench: Bench) -> None:
     root, diary, etc, tmp = json.loads(bench.python(bubblewrap, code).output)
     needs = {need.split("/")[1] for need in bench.interpreters.resolve("python", "python", sys.executable).needs}
     system = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu"}
-    assert set(root) <= system | needs | {"dev", "proc", "etc", "tmp", "var", "home", "inputs", "outputs"}
+    assert set(root) <= system | needs | {"dev", "proc", "sys", "etc", "tmp", "var", "home", "inputs", "outputs"}
     assert not diary
     assert not {"shadow", "ssh", "machine-id", "environment"} & set(etc)
     assert not [
