@@ -129,11 +129,15 @@ class BubblewrapExecutor:
                 raise OSError("failed to start container: the job has a null character")
             fds = [_memory_file("bwrap-args", "\0".join(options).encode() + b"\0")]
             done.callback(os.close, fds[0])
-            command = [self._program, "--args", str(fds[0])]
+            told, telling = os.pipe()
+            undo.callback(os.close, told)
+            done.callback(os.close, telling)
+            fds.append(telling)
+            command = [self._program, "--args", str(fds[0]), "--info-fd", str(telling)]
             if self._filter:
                 fds.append(_memory_file("bwrap-filter", self._filter))
-                done.callback(os.close, fds[1])
-                command += ["--seccomp", str(fds[1])]
+                done.callback(os.close, fds[-1])
+                command += ["--seccomp", str(fds[-1])]
             command += ["--", *self._drop(uid, spec), *self._nproc, *_loader_variables(spec.env), program.path, *spec.argv[1:]]
             group = self._cgroups.make(spec.execution_id, cpus=spec.cpus, memory=spec.memory)
             if group:
@@ -157,6 +161,7 @@ class BubblewrapExecutor:
             watch=self._watch(spec),
             asked=lambda: _below(process.pid, 2),
             cleaned=partial(self._give_uid, uid),
+            inside=told,
         )
 
     def _watch(self, spec: RunSpec) -> Watch:

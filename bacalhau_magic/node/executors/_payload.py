@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import signal
 import subprocess
 import threading
@@ -21,6 +23,7 @@ from ._seam import Ending
 __all__ = ["Payload", "Watch", "spawn"]
 
 _SAMPLE = 0.2
+_GONE = 10.0
 
 # "Die with the parent" means the thread that forked; this one lives as long as the node does.
 _parent = ThreadPoolExecutor(1, thread_name_prefix="parent-of-payloads")
@@ -76,6 +79,8 @@ class Payload:
     """A process tree that runs a job; it fulfils `Running`.
 
     `members` lists every process of the run that can be found now, and `cleaned` is called once, when all are dead.
+    `inside` is where bubblewrap says which process is the first inside: the run is over when that one is, which takes
+    all others with it, not already when bubblewrap is.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Payload:
         members: Callable[[], list[int]] | None = None,
         asked: Callable[[], list[int]] | None = None,
         cleaned: Callable[[], None] | None = None,
+        inside: int = -1,
     ) -> None:
         self._process = process
         self._group = group
@@ -94,6 +100,7 @@ class Payload:
         self._members = members or (lambda: tree(process.pid) if process.returncode is None else [])
         self._asked = asked or (lambda: [process.pid])
         self._cleaned = [cleaned] if cleaned else []
+        self._inside = inside
         self._lock = threading.Lock()
         self._reason = ("", "")
         self._ending: Ending | None = None
@@ -173,7 +180,7 @@ class Payload:
             time.sleep(0.005)
 
     def _wait(self) -> None:
-        code = self._process.wait()
+        code = self._process.wait() if self._inside < 0 else self._wait_inside(self._inside)
         # A payload that a signal ended has the code that a shell gives it.
         code = 128 - code if code < 0 else code
         with self._lock:
@@ -182,6 +189,20 @@ class Payload:
                 killed, message = "memory", "memory limit exceeded"
             self._ending = Ending(code, killed, message)
         self._done.set()
+
+    def _wait_inside(self, told: int) -> int:
+        """The exit code, when the first process inside and with it all others are dead."""
+        with os.fdopen(told, "rb", buffering=0) as pipe:
+            found = re.search(rb'"child-pid": (\d+)', pipe.read(4096) or b"")
+            first = -1
+            with suppress(OSError):
+                first = os.pidfd_open(int(found[1])) if found else -1
+            # bubblewrap writes more than the first piece: the pipe stays open for as long as it runs.
+            code = self._process.wait()
+        if first >= 0:
+            with os.fdopen(first), suppress(OSError):
+                select.select([first], [], [], _GONE)
+        return code
 
     def _follow(self, watch: Watch) -> None:
         disk_again = 0.0

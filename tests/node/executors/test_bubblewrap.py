@@ -214,6 +214,18 @@ def test_strays_die_with_the_payload(bubblewrap: BubblewrapExecutor, bench: Benc
     assert not cgroups_of(started.spec.execution_id)
 
 
+def test_the_end_is_the_end_of_all(bubblewrap: BubblewrapExecutor, bench: Bench) -> None:
+    """When a run's ending is known no process of it is left, also none that left tree and session: before any cleaning."""
+    for _ in range(8):
+        mark = f"7654.{uuid.uuid4().int % 10**9}"
+        children = f"for n in $(seq 60); do (setsid sleep {mark} </dev/null >/dev/null 2>&1 &); done; echo ready"
+        started = bench.start(bubblewrap, ["bash", "-c", children], language="bash")
+        started.until("ready")
+        assert started.running.wait(30) == Ending(0)
+        assert not processes_with(mark)
+        started.finish()
+
+
 def test_stop_asks_first(bubblewrap: BubblewrapExecutor, bench: Bench) -> None:
     """A payload that is stopped can still finish its work."""
     code = """
