@@ -50,6 +50,8 @@ def status(session: Session, words: list[str]) -> Report:
     facts["runtime"], target = _runtime(session)
     if settings.endpoint:
         facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
+        if settings.endpoint.cli:
+            facts["transport"] = f"cli: {settings.endpoint.cli}"
         facts["credential"] = f"from {settings.endpoint.credential.origin}" if settings.endpoint.credential else "none"
     else:
         facts["endpoint"] = "none configured"

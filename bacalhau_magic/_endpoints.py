@@ -20,10 +20,13 @@ from ._stages import Credential, Endpoint
 from ._trust import is_trusted, kept_credential, origin_of
 from .errors import ConfigError
 
-__all__ = ["ADDRESS", "Found", "endpoint_at", "find"]
+__all__ = ["ADDRESS", "STOCK_URL", "Found", "endpoint_at", "find"]
 
 ADDRESS = ("api_url", "api_host", "api_port", "profile")
 """The settings that name an address."""
+
+STOCK_URL = "http://127.0.0.1:1234"
+"""Where the Bacalhau CLI asks when nothing is configured."""
 
 _CREDENTIAL = ("api_key", "api_username", "api_password")
 _PORT = 1234

@@ -12,7 +12,7 @@ from . import _published, _traces
 from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
-from ._routing import NOT_ISOLATED, choose
+from ._routing import NOT_ISOLATED, ONE_STREAM, choose
 from ._shapes import named, shape
 from ._stages import (
     UNENCRYPTED,
@@ -79,7 +79,7 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
 
 def _is_news(notice: str, said: set[str]) -> bool:
     """Whether a notice is to be shown: some are said once a session."""
-    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED) if notice.startswith(begin)), None)
+    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED, ONE_STREAM) if notice.startswith(begin)), None)
     if begin is None:
         return True
     is_new = begin not in said

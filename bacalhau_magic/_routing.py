@@ -19,10 +19,13 @@ from ._wire import NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
 from .options import JobOptions, size_text, spelling
 
-__all__ = ["NOT_ISOLATED", "choose", "fitted"]
+__all__ = ["NOT_ISOLATED", "ONE_STREAM", "choose", "fitted"]
 
 NOT_ISOLATED = "Not isolated, network open"
 """How the notice begins that is said once a session."""
+
+ONE_STREAM = "By the Bacalhau CLI: what the job prints on stderr counts as stdout."
+"""A notice that is said once a session."""
 
 _SET_UP = "Set BACALHAU_API_URL, or write %bacalhau config api_url=https://host:1234, to reach a cluster."
 _PATIENT_SECONDS = 300.0
@@ -161,6 +164,7 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
         _fit_constraints(fit, target.nodes)
     else:
         _fit_publisher(fit, target)
+        _fit_streams(fit, target)
     _fit_amounts(fit, target)
     _fit_gpu(fit, target)
     return Fitted(fit.options, tuple(fit.notices))
@@ -236,6 +240,16 @@ def _fit_isolation(fit: _Fit, target: Target) -> None:
 def _fit_publisher(fit: _Fit, target: Target) -> None:
     if fit.options.files is not None and target.nodes and not target.publishers:
         fit.lacks("files", "no node there publishes files", "Return the content as a value instead.", files=None)
+
+
+def _fit_streams(fit: _Fit, target: Target) -> None:
+    """The Bacalhau CLI prints a job's two streams as one."""
+    if not target.endpoint.cli:
+        return
+    for name in ("stdout", "stderr"):
+        if getattr(fit.options, name):
+            fit.lacks(name, "the Bacalhau CLI prints a job's two streams as one", "Leave BACALHAU_MAGIC_TRANSPORT out.", **{name: None})
+    fit.say(ONE_STREAM)
 
 
 def _fit_amounts(fit: _Fit, target: Target) -> None:

@@ -7,7 +7,7 @@ file, the Bacalhau CLI's configuration, built-in. A policy stands above them all
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,6 +151,8 @@ def load(
     found = _endpoints.find(layers, user=user, cli=cli, warnings=warnings)
     local_key = found.endpoint is not None and found.endpoint.credential.key.startswith(_marks.LOCAL_KEY_PREFIX)
     endpoint = None if local_key else found.endpoint
+    if whole["transport"] == "cli" and not local_key and not found.untrusted:
+        endpoint = replace(endpoint or Endpoint(_endpoints.STOCK_URL, origin="the Bacalhau CLI"), cli=whole["path"])
     if endpoint:
         warnings += endpoint.risks
     texts = {name: shown(name, value) for name, value in whole.items()}

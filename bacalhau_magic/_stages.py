@@ -58,6 +58,8 @@ class Endpoint:
     ca_file: str = ""
     verify: bool = True
     origin: str = ""
+    cli: str = ""
+    """The Bacalhau CLI's executable, where the endpoint is asked by that program instead of over HTTP."""
 
     @property
     def is_local(self) -> bool:

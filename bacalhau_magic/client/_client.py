@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from .. import _wire
 from ..errors import UnexpectedAnswerError
+from ._cli import CliLogStream, CliTransport, open_cli_stream
 from ._logs import LogStream, open_stream
 from ._transport import Transport
 
@@ -38,7 +39,7 @@ class Client:
     def __init__(self, endpoint: Endpoint, *, requests_per_second: float = 10.0, handler: httpx.BaseTransport | None = None) -> None:
         self.endpoint = endpoint
         rate = max(requests_per_second, _LOCAL_RATE) if endpoint.is_local else requests_per_second
-        self._transport = Transport(endpoint, rate, handler=handler)
+        self._transport = CliTransport(endpoint, rate) if endpoint.cli else Transport(endpoint, rate, handler=handler)
         self._background = False
         self._version: list[_wire.BuildVersion] = []
 
@@ -63,7 +64,8 @@ class Client:
 
     def warm(self) -> None:
         """Import what requests need, and open the connection; problems show at the first real request."""
-        import websockets.sync.client  # noqa: F401
+        if not self.endpoint.cli:
+            import websockets.sync.client  # noqa: F401
 
         self.alive(timeout=2.0)
 
@@ -179,10 +181,13 @@ class Client:
         body = json.dumps({"JobVersion": 0, "Reason": reason}).encode()
         return self._parse(_wire.SubmitAnswer, self._transport.request("PUT", self._path(job_id) + "/rerun", body=body))
 
-    def logs(self, job_id: str, *, namespace: str = "", follow: bool = True, execution_id: str = "", tail: bool = False) -> LogStream:
+    def logs(
+        self, job_id: str, *, namespace: str = "", follow: bool = True, execution_id: str = "", tail: bool = False
+    ) -> LogStream | CliLogStream:
         """The job's log from its beginning, or only what is new with `tail`; see LogStream."""
         self._transport.budget.take(background=self._background)
-        return open_stream(self.endpoint, job_id, namespace=namespace, follow=follow, execution_id=execution_id, tail=tail)
+        open_log = open_cli_stream if self.endpoint.cli else open_stream
+        return open_log(self.endpoint, job_id, namespace=namespace, follow=follow, execution_id=execution_id, tail=tail)
 
     def download(self, url: str, *, anonymous: bool, timeout: float = 60.0) -> AbstractContextManager[httpx.Response]:
         """The answer to a GET of a path of the endpoint or, `anonymous`, of another place; its body is the caller's to read."""

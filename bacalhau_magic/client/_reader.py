@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BacalhauMagicError
+from ._cli import CliLogStream
 from ._client import Client
 from ._logs import LogStream, LogStreamError
 
@@ -43,7 +44,7 @@ class Reader:
         self.follow = follow
         self._inbox = inbox
         self._closed = threading.Event()
-        self._stream: LogStream | None = None
+        self._stream: LogStream | CliLogStream | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(
             target=self._run, args=(client, job_id, namespace, execution_id), name=f"bacalhau log {job_id[:10]}", daemon=True
