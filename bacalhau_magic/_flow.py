@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import _published, _traces
+from . import _preflight, _published, _traces
 from ._hints import advise, lacking
 from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
 from ._results import collect
@@ -74,7 +74,9 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     effective = replace(request, options=route.options)
     if lack := lacking(effective, route.target):
         route = replace(route, notices=(*route.notices, lack))
-    return effective, pack(effective, route, pull_timeout=settings.pull_timeout)
+    packed = pack(effective, route, pull_timeout=settings.pull_timeout)
+    said = _preflight.check(packed, means.client(route.target.endpoint).nodes)
+    return effective, replace(packed, notices=(*packed.notices, *said))
 
 
 def _is_news(notice: str, said: set[str]) -> bool:

@@ -195,7 +195,9 @@ def _publisher(request: CellRequest, route: Route, job: _wire.Job) -> _wire.Spec
         return None
     local = _wire.SpecConfig(type="local", params={})
     wanted = wants(job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": local})]}))
-    if any(not lacks(node, wanted) for node in target.nodes if takes_jobs(node)):
+    # The embedded node's host executor is no engine that a node would list.
+    able = target.nodes if target.is_local else [node for node in target.nodes if takes_jobs(node) and not lacks(node, wanted)]
+    if any("local" in node.info.compute_node_info.publishers for node in able):
         return local
     if not target.nodes and options.files:
         return local

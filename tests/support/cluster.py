@@ -19,6 +19,7 @@ def nodes() -> dict[str, Any]:
     for number, gpus in enumerate(([_GPU, {**_GPU, "Index": 1}], [{**_GPU, "Name": "Radeon VII", "Vendor": "AMD/ATI"}])):
         node = json.loads(json.dumps(plain))
         node["Info"]["NodeID"] = f"n-{number}{NODE[3:]}"
+        node["Info"]["Labels"]["zone"] = "a"
         node["Info"]["Labels"]["GPU-0"] = gpus[0]["Name"].replace(" ", "-")
         info = node["Info"]["ComputeNodeInfo"]
         for name in ("MaxCapacity", "MaxJobRequirements", "AvailableCapacity"):
