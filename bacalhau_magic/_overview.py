@@ -77,7 +77,7 @@ class Overview:
     def facts(self) -> str:
         """ "62 completed · 31 running · 5 waiting · 2 failed · about 40 s left"."""
         parts = [f"{count} {group}" for group, count in self.counts.items()]
-        return " · ".join([*parts, *([f"about {seconds(self.left)} left"] if self.left is not None else [])])
+        return " · ".join([*parts, *([f"about {_rounded(self.left)} left"] if self.left is not None else [])])
 
     @property
     def line(self) -> str:
@@ -122,6 +122,10 @@ class Overview:
             "rows": [_row(job) for job in self.jobs],
             "over": self.is_over,
         }
+
+
+def _rounded(left: float) -> str:
+    return f"{left:.0f} s" if left < 60 else seconds(left)
 
 
 def _row(job: Snapshot) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Snapshot:
                     here,
                     phase="sent",
                     job_id=ref.job_id,
-                    name=ref.name,
+                    name=here.name or ref.name,
                     route=_route(route),
                     notices=(*here.notices, *(sentence for sentence in route.notices if sentence not in here.notices)),
                 )

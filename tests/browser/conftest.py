@@ -32,6 +32,8 @@ class Lab:
 
     url: str
     root: Path
+    path: str = "lab/tree"
+    """The page that opens a notebook; Notebook 7's is "notebooks"."""
 
     def write(self, name: str, *cells: str) -> None:
         """A notebook of code cells."""
@@ -48,7 +50,7 @@ class Lab:
 
     def open(self, page: Any, name: str) -> None:
         """Open a notebook, and wait until its kernel answers."""
-        page.goto(f"{self.url}/lab/tree/{name}?token={TOKEN}&reset")
+        page.goto(f"{self.url}/{self.path}/{name}?token={TOKEN}&reset")
         page.wait_for_function(f"() => !!{_KERNEL}?.info", timeout=60_000)
         page.evaluate(f"async () => {{ await {_PANEL}.sessionContext.ready; await {_KERNEL}.info }}")
 
@@ -77,6 +79,11 @@ class Lab:
             arg=cell,
             timeout=timeout,
         )
+
+    def theme(self, page: Any, name: str) -> None:
+        """Change the theme, and wait until it is there."""
+        page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
 
     def save(self, page: Any) -> None:
         """Save the notebook, and wait until it is saved."""
@@ -116,7 +123,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory, labextensions: Path) -> Iterat
     port = _free_port()
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
-    command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.extra_labextensions_path={labextensions}"]
+    command += [
+        "--LabApp.expose_app_in_browser=True",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
+        f"--LabApp.extra_labextensions_path={labextensions}",
+    ]
     command += [f"--JupyterNotebookApp.extra_labextensions_path={labextensions}"]
     with (home / "lab.log").open("wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -133,6 +144,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory, labextensions: Path) -> Iterat
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def notebook7(lab: Lab) -> Lab:
+    """Notebook 7, served beside JupyterLab."""
+    pytest.importorskip("notebook", reason="Notebook 7 is not installed")
+    return Lab(lab.url, lab.root, "notebooks")
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots are kept, to be looked at beside the design."""
+    return tmp_path_factory.mktemp("shots")
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
