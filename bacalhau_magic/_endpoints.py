@@ -20,7 +20,7 @@ from ._stages import Credential, Endpoint
 from ._trust import is_trusted, kept_credential, origin_of
 from .errors import ConfigError
 
-__all__ = ["ADDRESS", "STOCK_URL", "Found", "endpoint_at", "find"]
+__all__ = ["ADDRESS", "BESIDE", "STOCK_URL", "Found", "endpoint_at", "find"]
 
 ADDRESS = ("api_url", "api_host", "api_port", "profile")
 """The settings that name an address."""
@@ -29,6 +29,9 @@ STOCK_URL = "http://127.0.0.1:1234"
 """Where the Bacalhau CLI asks when nothing is configured."""
 
 _CREDENTIAL = ("api_key", "api_username", "api_password")
+BESIDE = (*_CREDENTIAL, "api_tls_usetls", "api_tls_cafile", "api_tls_insecure")
+"""The settings that belong to the address beside which they stand."""
+
 _PORT = 1234
 
 
@@ -79,16 +82,12 @@ def find(layers: Sequence[Layer], *, user: Path, cli: Path, warnings: list[str])
     return Found(_endpoint(chosen, layers, user, cli, warnings), project_url)
 
 
-def endpoint_at(url: str, *, user: Path, cli: Path) -> Endpoint:
-    """The endpoint of a job that was sent to `url` earlier: with the credential that is kept for exactly this endpoint."""
+def endpoint_at(url: str, layers: Sequence[Layer], *, user: Path, cli: Path) -> Endpoint:
+    """The endpoint of a job that was sent to `url` earlier: with what stands beside exactly this address, or is kept for it."""
+    beside = [layer for position, layer in enumerate(layers) if _names(layers, position, cli, url)]
     profile = next((found for found in _profiles.all_profiles(cli) if _same(_url_of(found), url)), None)
-    layer = Layer("cli", tokens=_profiles.tokens(cli, []) | ({url: profile.token} if profile and profile.token else {}))
-    return Endpoint(
-        url,
-        credential=_kept(url, [layer], user),
-        verify=not (profile and profile.insecure),
-        origin=profile.origin if profile else "the ledger",
-    )
+    address = _Address(url, profile.origin if profile else "the ledger", (), profile)
+    return _made(address, beside, _credential(address, beside) or _kept(url, layers, user))
 
 
 def _address(layers: Sequence[Layer], position: int, cli: Path, warnings: list[str]) -> _Address | None:
@@ -132,12 +131,16 @@ def _endpoint(address: _Address, layers: Sequence[Layer], user: Path, cli: Path,
             for name in _CREDENTIAL
             if name in layer.values
         ]
+    return _made(address, mine, credential)
+
+
+def _made(address: _Address, layers: Sequence[Layer], credential: Credential) -> Endpoint:
     insecure = address.profile.insecure if address.profile else False
     return Endpoint(
         address.url,
         credential=credential,
-        ca_file=str(_strongest(mine, "api_tls_cafile") or ""),
-        verify=not (insecure or _strongest(mine, "api_tls_insecure")),
+        ca_file=str(_strongest(layers, "api_tls_cafile") or ""),
+        verify=not (insecure or _strongest(layers, "api_tls_insecure")),
         origin=address.origin,
     )
 
@@ -145,13 +148,16 @@ def _endpoint(address: _Address, layers: Sequence[Layer], user: Path, cli: Path,
 def _may_serve(address: _Address, layers: Sequence[Layer], position: int, cli: Path) -> bool:
     """Whether a layer's credential and TLS settings may be used for the address."""
     layer = layers[position]
-    if layer in address.layers:
-        return True
+    return layer in address.layers or _names(layers, position, cli, address.url, otherwise=layer.kind != "cli")
+
+
+def _names(layers: Sequence[Layer], position: int, cli: Path, url: str, *, otherwise: bool = False) -> bool:
+    """Whether a layer names the endpoint of `url`; `otherwise` for one that names none."""
     try:
         own = _address(layers, position, cli, [])
     except ConfigError:  # a profile that is not there: another address all the same
         return False
-    return _same(own.url, address.url) if own else layer.kind != "cli"
+    return _same(own.url, url) if own else otherwise
 
 
 def _credential(address: _Address, layers: Sequence[Layer]) -> Credential:

@@ -177,7 +177,9 @@ class Session:
     def endpoint_at(self, url: str) -> Endpoint:
         """The endpoint of a job that was sent earlier: the configured one, or with what is kept for exactly that one."""
         configured = self.settings.endpoint
-        return configured if configured and configured.url == url else _settings.endpoint_at(url, environment=os.environ)
+        if configured and configured.url == url:
+            return configured
+        return _settings.endpoint_at(url, environment=os.environ, folder=self.folder, overrides=self.overrides)
 
     def local_target(self) -> Target:
         """The embedded node, started when it does not run yet. Raises NodeError."""

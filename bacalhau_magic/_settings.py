@@ -126,14 +126,7 @@ def load(
     warnings: list[str] = []
     policy = read_policy(environment.get("BACALHAU_MAGIC_POLICY", ""), system_policy)
     locked = {name: (value, f"policy {policy.origin}") for name, value in policy.locked.items()}
-    layers = [
-        Layer("policy", locked),
-        sources.overrides(overrides or {}),
-        sources.environment(environment, warnings),
-        sources.project(folder, warnings),
-        sources.user(user / "config.toml", warnings),
-        sources.cli(cli, environment.get("BACALHAU_PROFILE", ""), warnings),
-    ]
+    layers = [Layer("policy", locked), *_layers(environment, folder, overrides or {}, user, cli, warnings)]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in reversed(layers):
@@ -185,6 +178,19 @@ def load(
     )
 
 
+def _layers(
+    environment: Mapping[str, str], folder: Path, overrides: Mapping[str, object], user: Path, cli: Path, warnings: list[str]
+) -> list[Layer]:
+    """The sources below the policy, the strongest first."""
+    return [
+        sources.overrides(overrides),
+        sources.environment(environment, warnings),
+        sources.project(folder, warnings),
+        sources.user(user / "config.toml", warnings),
+        sources.cli(cli, environment.get("BACALHAU_PROFILE", ""), warnings),
+    ]
+
+
 def _check_languages(options: Mapping[str, Any], languages: Mapping[str, Language], origins: Mapping[str, str]) -> None:
     lang = options.get("lang")
     if lang is not None and lang not in languages:
@@ -192,17 +198,30 @@ def _check_languages(options: Mapping[str, Any], languages: Mapping[str, Languag
 
 
 def with_values(overrides: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
-    """`%bacalhau config`'s values with further ones; a new address takes the place of the whole earlier one."""
-    names = {key.replace("-", "_") for key in values}
-    stale = (
-        set(_endpoints.ADDRESS) if names & {"api_url", "profile"} else {"api_url", "profile"} if names & set(_endpoints.ADDRESS) else set()
-    )
+    """`%bacalhau config`'s values with further ones; a new address takes the place of the earlier one, and of what stood beside that."""
+    given = {key.replace("-", "_") for key in values}
+    known = {key.replace("-", "_") for key in overrides}
+    stale: set[str] = set()
+    if given & set(_endpoints.ADDRESS):
+        stale = {"api_url", "profile"} | (set(_endpoints.ADDRESS) if given & {"api_url", "profile"} else set())
+        if known & set(_endpoints.ADDRESS):
+            stale |= set(_endpoints.BESIDE)
     return {key: value for key, value in overrides.items() if key.replace("-", "_") not in stale} | dict(values)
 
 
-def endpoint_at(url: str, *, environment: Mapping[str, str], user: Path | None = None) -> Endpoint:
-    """The endpoint that a job was sent to earlier, with what is kept for exactly this one."""
-    return _endpoints.endpoint_at(url, user=user or user_folder(), cli=_profiles.folder_of(environment))
+def endpoint_at(
+    url: str,
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    overrides: Mapping[str, object] | None = None,
+    user: Path | None = None,
+    cli: Path | None = None,
+) -> Endpoint:
+    """The endpoint that a job was sent to earlier, with what stands beside exactly this address or is kept for it."""
+    user, cli = user or user_folder(), cli or _profiles.folder_of(environment)
+    layers = _layers(environment, folder, overrides or {}, user, cli, [])
+    return _endpoints.endpoint_at(url, layers, user=user, cli=cli)
 
 
 def save(key: str, value: str, where: Literal["project", "user"], *, folder: Path, user: Path | None = None) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bacalhau_magic._settings import Settings, load
+from bacalhau_magic._settings import Settings, endpoint_at, load, with_values
 from bacalhau_magic._stages import Endpoint
 from bacalhau_magic._trust import forget_credential, keep_credential, trust, untrust
 from bacalhau_magic.errors import ConfigError
@@ -141,6 +141,32 @@ def test_keys_of_the_cli_go_to_their_urls(home: Home) -> None:
     endpoint = home.endpoint(BACALHAU_API_URL="https://h.example")
     assert (endpoint.credential.key, endpoint.credential.origin) == (KEY, "the Bacalhau CLI's login")
     assert not home.endpoint(BACALHAU_API_URL="https://h.example:1234").credential
+
+
+def test_job_of_an_earlier_address(home: Home) -> None:
+    """A job that was sent to another address is asked with what stands beside exactly that one, and never with a bare key."""
+    home.profile("work", f"endpoint: https://work.example\nauth: {{token: {OTHER}}}\ntls: {{insecure: true}}\n")
+    first = {"BACALHAU_API_URL": "https://first.example", "BACALHAU_API_KEY": KEY, "BACALHAU_API_TLS_CAFILE": "/ca.pem"}
+
+    def at(url: str, **environment: str) -> Endpoint:
+        return endpoint_at(url, environment=environment, folder=home.project, overrides={"profile": "work"}, user=home.user, cli=home.cli)
+
+    assert (at("https://first.example", **first).credential.key, at("https://first.example", **first).ca_file) == (KEY, "/ca.pem")
+    assert (at("https://work.example", **first).credential.key, at("https://work.example", **first).verify) == (OTHER, False)
+    assert not at("https://third.example", **first).credential
+    assert not at("https://first.example", BACALHAU_API_KEY=KEY).credential
+
+
+def test_new_address_of_a_session_leaves_the_old_key(home: Home) -> None:
+    """A key that the session set beside an address does not go on to the session's next address."""
+    values = with_values({}, {"api_key": KEY})
+    values = with_values(values, {"api_url": "https://first.example"})
+    assert home.endpoint(dict(values)).credential.key == KEY
+    values = with_values(values, {"api_url": "https://second.example"})
+    assert not home.endpoint(dict(values)).credential
+    values = with_values(values, {"api_host": "third.example", "api_key": OTHER})
+    assert values == {"api_host": "third.example", "api_key": OTHER}
+    assert with_values(values, {"api_port": "9"}) == {"api_host": "third.example", "api_port": "9"}
 
 
 # Profiles
