@@ -74,14 +74,14 @@ def _jobs(chosen: argparse.Namespace) -> int:
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
-    from . import _doctor
+    from . import _diagnosis, _doctor
     from ._session import session
 
     tell = session().surroundings.tell
 
-    def done(check: _doctor.Check) -> None:
+    def done(check: _diagnosis.Check) -> None:
         tell("")
-        _write(_doctor.line(check))
+        _write(_diagnosis.line(check))
 
     found = _doctor.diagnose(session(), tell) if chosen.json else _doctor.diagnose(session(), tell, done)
     _write(found.to_json() if chosen.json else found.summary)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import html
-import json
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from . import _argspec, _gpus, _marks
+from ._diagnosis import Check, Diagnosis, version
 from ._job import RemoteJob
 from ._stages import Endpoint, JobRef, Target
 from ._tables import Text
@@ -27,76 +24,13 @@ from .errors import ApiError, BacalhauMagicError, ConfigError, JobTimedOutError,
 if TYPE_CHECKING:
     from ._session import Session
 
-__all__ = ["Check", "Diagnosis", "diagnose", "doctor", "examine", "line"]
+__all__ = ["diagnose", "doctor", "examine"]
 
-Outcome = Literal["passed", "failed", "skipped"]
 _SKEW_ALLOWED = 60.0
 _OLDEST = (1, 5)
 _QUEUE_SECONDS = 120.0
 _TICK = 0.3
-_COLOURS: Mapping[Outcome, str] = {
-    "passed": "var(--jp-success-color1, #2e7d32)",
-    "failed": "var(--jp-error-color1, #c62828)",
-    "skipped": "inherit",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of a diagnosis: what was found, and what to do about it."""
-
-    name: str
-    outcome: Outcome
-    says: str
-    advice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """All checks in their order; iterates over them as dicts. True where none failed."""
-
-    checks: tuple[Check, ...]
-
-    def __bool__(self) -> bool:
-        return all(check.outcome != "failed" for check in self.checks)
-
-    def __len__(self) -> int:
-        return len(self.checks)
-
-    def __iter__(self) -> Iterator[dict[str, str]]:
-        return (asdict(check) for check in self.checks)
-
-    def __getitem__(self, name: str) -> Check:
-        return next(check for check in self.checks if check.name == name)
-
-    @property
-    def summary(self) -> str:
-        """The counts in one sentence."""
-        count = {outcome: sum(check.outcome == outcome for check in self.checks) for outcome in ("passed", "failed", "skipped")}
-        return ", ".join(f"{number} {outcome}" for outcome, number in count.items()) + "."
-
-    def to_json(self) -> str:
-        """The diagnosis as JSON: whether all is well, the versions, the checks."""
-        versions = {"bacalhau_magic": _version("bacalhau_magic"), "python": sys.version.split()[0], "platform": sys.platform}
-        return json.dumps({"ok": bool(self), **versions, "checks": list(self)}, indent=2)
-
-    def __repr__(self) -> str:
-        return "\n".join([*(line(check) for check in self.checks), self.summary])
-
-    def _repr_html_(self) -> str:
-        cell = "text-align: left; padding: 2px 12px 2px 0; vertical-align: top"
-        rows = "".join(
-            f'<tr><td style="{cell}; color: {_COLOURS[check.outcome]}">{check.outcome}</td><th scope="row" style="{cell}">{html.escape(check.name)}</th>'
-            f'<td style="{cell}">{html.escape(check.says)}{f"<br>→ {html.escape(check.advice)}" if check.advice else ""}</td></tr>'
-            for check in self.checks
-        )
-        return f"<table><tbody>{rows}</tbody></table><p>{self.summary}</p>"
-
-
-def line(check: Check) -> str:
-    """A check as text: one line, and one more where there is something to do."""
-    text = f"{check.outcome:<8}{check.name:<15}{check.says}"
-    return f"{text}\n{'':<23}→ {check.advice}" if check.advice else text
+_FAREWELL = 5.0
 
 
 def doctor(session: Session, words: list[str]) -> Diagnosis | Text:
@@ -336,6 +270,8 @@ def _waited(job: RemoteJob, name: str, tell: Callable[[str], None]) -> Any:
         return job.result()
     except KeyboardInterrupt:
         job.cancel("the doctor was interrupted")
+        with suppress(BacalhauMagicError, KeyboardInterrupt):
+            job.result(_FAREWELL)  # the program may end with this: the stop is to be on its way
         raise
 
 
@@ -392,13 +328,6 @@ def _here() -> Iterator[Check]:
     yield _lab_extension()
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 def _lab_folders() -> list[Path]:
     """The folders where JupyterLab of this Python's environment looks for extensions."""
     from jupyter_core.paths import jupyter_path
@@ -414,7 +343,7 @@ def _widget() -> Check:
     missing = [name for name in ("ipywidgets", "anywidget") if find_spec(name) is None]
     if missing:
         return Check("widget", "failed", f"{' and '.join(missing)} can't be imported.", f"pip install {' '.join(missing)}")
-    says = f"ipywidgets {_version('ipywidgets')}, anywidget {_version('anywidget')}"
+    says = f"ipywidgets {version('ipywidgets')}, anywidget {version('anywidget')}"
     if find_spec("jupyterlab") is None or find_spec("jupyter_core") is None:
         return Check("widget", "passed", f"{says}; JupyterLab runs in another environment, or none.")
     lacking = [name for name in ("@jupyter-widgets/jupyterlab-manager", "anywidget") if not _has_extension(name)]
@@ -425,7 +354,7 @@ def _widget() -> Check:
             f"{says}; JupyterLab lacks {' and '.join(lacking)}.",
             "pip install --force-reinstall jupyterlab_widgets anywidget",
         )
-    return Check("widget", "passed", f"{says}, and JupyterLab {_version('jupyterlab')} has their extensions.")
+    return Check("widget", "passed", f"{says}, and JupyterLab {version('jupyterlab')} has their extensions.")
 
 
 def _lab_extension() -> Check:

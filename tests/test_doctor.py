@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gateway import Authority, gateway
-from scripted import Server, recording
+from scripted import JOB, JobScript, Server, recording
 
 from bacalhau_magic import _commands, _doctor
-from bacalhau_magic._doctor import Check, Diagnosis
+from bacalhau_magic._diagnosis import Check, Diagnosis
 from bacalhau_magic._session import Session
 from bacalhau_magic._stages import Endpoint, Target
 from bacalhau_magic._wire import NodeState
@@ -208,6 +210,29 @@ def test_no_publisher(session: Session) -> None:
     state = NodeState.model_validate({"Info": {"NodeID": "n-1", "ComputeNodeInfo": {"ExecutionEngines": ["docker"]}}})
     check = _doctor._publisher(session, Target("bacalhau", Endpoint("http://127.0.0.1:9"), nodes=(state,)), lambda _: None)
     assert (check.outcome, "--files" in check.says) == ("skipped", True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_interrupt_stops_the_job(folder: Path) -> None:
+    """Ctrl-C while a job waits stops that job on its server, and the exit code says so."""
+    with Server() as server:
+        script = JobScript(server)
+        server.on("PUT", "/orchestrator/jobs", {"JobID": JOB, "EvaluationID": "x"})
+        server.on("GET", "/agent/alive", {"Status": "OK"})
+        server.on_logs(lambda stream, _: stream.stay())
+        command = [sys.executable, "-m", "bacalhau_magic", "doctor"]
+        process = subprocess.Popen(
+            command, env=os.environ | {"BACALHAU_API_URL": server.url}, cwd=folder, stdout=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 60
+        while not server.count("GET", f"/orchestrator/jobs/{JOB}/history"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert len(script.stops) == 1
+        assert "Python job" not in out
 
 
 def test_last_job_stays_the_users_own(session: Session) -> None:

@@ -201,13 +201,13 @@ def test_names_choose_where_models_can_not(server: Server, session: Session) -> 
 def test_job_that_is_sent(server: Server, session: Session) -> None:
     """The job that goes out carries the number and the constraint beside the user's own."""
     server.on("GET", "/orchestrator/nodes", fleet(a=(A100,) * 2, t=(T4,)))
-    job = session.submit("1", _argspec.parse("--gpu A100:1 --constraints region=eu --bg"))
+    job = session.submit("1", _argspec.parse("--gpu A100:1 --constraints os_type=linux --bg"))
     assert job.id == JOB
     job.cancel()
     body = json.loads(next(request.body for request in server.requests if request.method == "PUT"))["Job"]
     assert body["Tasks"][0]["Resources"]["GPU"] == "1"
     assert [(one["Key"], one["Operator"], one["Values"]) for one in body["Constraints"]] == [
-        ("region", "=", ["eu"]),
+        ("os_type", "=", ["linux"]),
         ("GPU-0", "in", ["NVIDIA-A100-SXM4-40GB"]),
     ]
 
