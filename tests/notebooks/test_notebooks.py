@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from copy import deepcopy as copy_of
 from pathlib import Path
 
 import nbformat
@@ -12,8 +13,24 @@ import papermill
 import pytest
 from notebooks import NOTEBOOKS, executed, text
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 FIRST = NOTEBOOKS[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fonts() -> None:
+    """Matplotlib's list of fonts, made before: on a slow machine its making is told on stderr."""
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
+
+
+def comparable(content: nbformat.NotebookNode) -> list[object]:
+    """All of a notebook but the bytes of its pictures, which each version of the plotting library draws in its own way."""
+    copy = copy_of(content)
+    for cell in copy.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = "…"
+    return [copy.metadata, *copy.cells]
 
 
 def nbval(folder: Path, *names: str, sanitize: bool = True) -> subprocess.CompletedProcess[str]:
@@ -22,7 +39,7 @@ def nbval(folder: Path, *names: str, sanitize: bool = True) -> subprocess.Comple
     if sanitize:
         shipped = subprocess.run([sys.executable, "-m", "bacalhau_magic", "nbval"], capture_output=True, text=True, check=True)
         command += ["--nbval-sanitize-with", shipped.stdout.strip()]
-    return subprocess.run([*command, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run([*command, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=550)
 
 
 def test_nbval_passes_in_any_order_and_again(tmp_path: Path) -> None:
@@ -39,7 +56,7 @@ def test_nbval_passes_in_any_order_and_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_batch_run_changes_nothing(path: Path, tmp_path: Path) -> None:
     """A notebook that is run again in batch has the outputs that are committed, metadata and counts included."""
-    assert text(executed(path, tmp_path)) == path.read_text(encoding="utf-8")
+    assert comparable(executed(path, tmp_path)) == comparable(nbformat.read(path, as_version=4))
 
 
 def test_a_second_batch_run_is_the_same_to_the_byte(tmp_path: Path) -> None:
