@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _argspec, _gpus, _marks
-from ._diagnosis import Check, Diagnosis, version
+from ._diagnosis import Check, Diagnosis
+from ._installation import installation
 from ._job import RemoteJob
 from ._stages import Endpoint, JobRef, Target
 from ._tables import Text
 from ._wire import NodeState
-from .client import clean, fetch_files
+from .client import LogStreamError, clean, fetch_files
 from .errors import ApiError, BacalhauMagicError, ConfigError, JobTimedOutError, OptionError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _OLDEST = (1, 5)
 _QUEUE_SECONDS = 120.0
 _TICK = 0.3
 _FAREWELL = 5.0
+_NO_JOB = "j-00000000-0000-4000-8000-000000000000"
+"""An id that no job has."""
 
 
 def doctor(session: Session, words: list[str]) -> Diagnosis | Text:
@@ -59,18 +61,18 @@ def examine(session: Session, tell: Callable[[str], None]) -> Iterator[Check]:
         settings = session.settings
     except ConfigError as problem:
         yield Check("configuration", "failed", problem.message, problem.hint)
-        yield from _here()
+        yield from installation()
         return
-    warnings = " ".join(settings.warnings)
+    warnings = " ".join(warning for warning in settings.warnings if not (settings.endpoint and warning in settings.endpoint.risks))
     yield Check("configuration", "passed", warnings or "It can be read; %bacalhau config --show-origin says where each value is from.")
     target = yield from _place(session, tell)
     if target is None:
-        for name in ("clock", "credentials", "nodes", "GPUs", "log stream", "publisher", *_PROGRAMS):
+        for name in ("clock", "credentials", "nodes", "GPUs", *_PROGRAMS, "log stream", "publisher"):
             yield Check(name, "skipped", "There is no place to run anything.")
     else:
         yield from _server(session, target, tell)
         yield from _jobs(session, target, tell)
-    yield from _here()
+    yield from installation()
 
 
 # The place
@@ -104,7 +106,7 @@ def _target(name: str, find: Callable[[], Target], advice: str) -> Generator[Che
     try:
         target = find()
     except BacalhauMagicError as problem:
-        yield Check(name, "failed", problem.message, " ".join(part for part in (problem.hint, advice) if part))
+        yield Check(name, "failed", problem.message, problem.hint or advice)
         return None
     how = f"; {target.executor}" if target.executor else ""
     how += f" ({target.executor_why})" if target.executor and target.executor_why else ""
@@ -148,10 +150,21 @@ def _server(session: Session, target: Target, tell: Callable[[str], None]) -> It
         yield Check("credentials", "skipped", f"The nodes can't be read: {problem.message}", problem.hint)
         nodes = []
     else:
-        came = f"accepted, from {endpoint.credential.origin}" if endpoint.credential else "none set, and none asked for"
-        yield Check("credentials", "passed", f"Reading: {came}.")
+        yield _writing(session, endpoint)
     yield _nodes(nodes)
     yield _gpu_check(nodes)
+
+
+def _writing(session: Session, endpoint: Endpoint) -> Check:
+    """Whether jobs may be changed there: asked by stopping one that can't be."""
+    came = f"accepted, from {endpoint.credential.origin}" if endpoint.credential else "none set, and none asked for"
+    try:
+        session.client(endpoint).stop(_NO_JOB, "asked by the doctor", retry=False)
+    except UnauthorizedError as problem:
+        return Check("credentials", "failed", f"Reading: {came}. Sending jobs: {problem.message}", problem.hint)
+    except ApiError:
+        pass  # no such job, in the words of any version: it would have been done
+    return Check("credentials", "passed", f"Reading and sending jobs: {came}.")
 
 
 def _clock(session: Session, endpoint: Endpoint) -> Check:
@@ -221,15 +234,20 @@ _WROTE = "written by the doctor"
 
 
 def _jobs(session: Session, target: Target, tell: Callable[[str], None]) -> Iterator[Check]:
-    last, ref = session.last, None
+    last = session.last
+    refs: dict[str, JobRef] = {}
     try:
         for name, program in _PROGRAMS.items():
             check, job = _run(session, name, program, tell)
             yield check
-            if check.outcome == "passed" and ref is None and job is not None:
-                ref = job.ref
-        yield _log_stream(session, ref, tell)
-        yield _publisher(session, target, tell)
+            if check.outcome == "passed" and job is not None:
+                refs[program.language] = job.ref
+        tell("reading a log")
+        yield _log_stream(session, target.endpoint, next(iter(refs.values()), None))
+        if "bash" in refs:
+            yield _publisher(session, target, tell)
+        else:
+            yield Check("publisher", "skipped", "No Bash cell ran that could write a file.")
     finally:
         session.last = last  # `last` stays the user's own job
 
@@ -275,16 +293,18 @@ def _waited(job: RemoteJob, name: str, tell: Callable[[str], None]) -> Any:
         raise
 
 
-def _log_stream(session: Session, ref: JobRef | None, tell: Callable[[str], None]) -> Check:
-    if ref is None:
-        return Check("log stream", "skipped", "No job ran whose log could be read.")
-    tell("reading a log")
-    client, frames = session.client(ref.endpoint), 0
+def _log_stream(session: Session, endpoint: Endpoint, ref: JobRef | None) -> Check:
+    """Whether logs can be read: that of a job that ran, else whether a stream opens at all."""
+    client, frames = session.client(ref.endpoint if ref else endpoint), 0
     try:
-        with client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
+        with client.logs(ref.job_id if ref else _NO_JOB, namespace=ref.namespace if ref else "", follow=False) as stream:
             stream.silence = 10.0
             for _ in stream:
                 frames += 1
+    except LogStreamError as problem:
+        if ref is None:
+            return Check("log stream", "passed", "It opens; no job ran whose log could be read.")
+        return Check("log stream", "failed", problem.message, "Ask whoever runs the cluster for its node's log.")
     except (ApiError, TimeoutError) as problem:
         said = problem.message if isinstance(problem, ApiError) else "It stays silent."
         return Check("log stream", "failed", said, "A proxy on the way must let web sockets through; results and logs come by them.")
@@ -317,54 +337,4 @@ def _publisher(session: Session, target: Target, tell: Callable[[str], None]) ->
         "publisher",
         "passed",
         f"A job's file came back ({', '.join(sorted(target.publishers - {'noop'})) or 'its publisher is not known'}).",
-    )
-
-
-# This installation
-
-
-def _here() -> Iterator[Check]:
-    yield _widget()
-    yield _lab_extension()
-
-
-def _lab_folders() -> list[Path]:
-    """The folders where JupyterLab of this Python's environment looks for extensions."""
-    from jupyter_core.paths import jupyter_path
-
-    return [Path(folder) for folder in jupyter_path("labextensions")]
-
-
-def _has_extension(name: str) -> bool:
-    return any((folder / name / "package.json").is_file() for folder in _lab_folders())
-
-
-def _widget() -> Check:
-    missing = [name for name in ("ipywidgets", "anywidget") if find_spec(name) is None]
-    if missing:
-        return Check("widget", "failed", f"{' and '.join(missing)} can't be imported.", f"pip install {' '.join(missing)}")
-    says = f"ipywidgets {version('ipywidgets')}, anywidget {version('anywidget')}"
-    if find_spec("jupyterlab") is None or find_spec("jupyter_core") is None:
-        return Check("widget", "passed", f"{says}; JupyterLab runs in another environment, or none.")
-    lacking = [name for name in ("@jupyter-widgets/jupyterlab-manager", "anywidget") if not _has_extension(name)]
-    if lacking:
-        return Check(
-            "widget",
-            "failed",
-            f"{says}; JupyterLab lacks {' and '.join(lacking)}.",
-            "pip install --force-reinstall jupyterlab_widgets anywidget",
-        )
-    return Check("widget", "passed", f"{says}, and JupyterLab {version('jupyterlab')} has their extensions.")
-
-
-def _lab_extension() -> Check:
-    if find_spec("jupyterlab") is None or find_spec("jupyter_core") is None:
-        return Check("lab extension", "skipped", "JupyterLab is not in this Python's environment.", "pip install 'bacalhau_magic[lab]'")
-    if _has_extension("bacalhau-magic"):
-        return Check("lab extension", "passed", "JupyterLab has it.")
-    return Check(
-        "lab extension",
-        "skipped",
-        "JupyterLab does not have it: the jobs panel and the completions are missing; cells and cards work.",
-        "Install the wheel that carries it, into the environment that JupyterLab runs in.",
     )

@@ -89,7 +89,7 @@ def test_on_a_cluster(folder: Path, door: _daemon.TcpDoor, tmp_path: Path) -> No
         assert found["ok"] is True
         assert found["bacalhau_magic"]
         assert checks["endpoint"]["says"] == f"{opened.url}, from environment BACALHAU_API_URL."
-        assert checks["credentials"]["says"] == "Reading: accepted, from environment BACALHAU_API_KEY."
+        assert checks["credentials"]["says"] == "Reading and sending jobs: accepted, from environment BACALHAU_API_KEY."
         assert {checks[name]["outcome"] for name in (*JOBS, "server", "log stream", "publisher")} == {"passed"}
         assert len(opened.paths("PUT")) == 4
         assert KEY not in done.stdout + done.stderr
@@ -164,6 +164,7 @@ def test_version(session: Session, monkeypatch: pytest.MonkeyPatch, version: str
     with Server() as server:
         server.on("GET", "/agent/version", {"GitVersion": version})
         server.on("GET", "/orchestrator/nodes", recording("nodes"))
+        server.on_logs(lambda stream, _: (stream.error("job not found"), stream.close()))
         monkeypatch.setenv("BACALHAU_API_URL", server.url)
         found = examined(session)
     assert (found["server"].outcome, says in found["server"].says) == (outcome, True)
@@ -171,7 +172,34 @@ def test_version(session: Session, monkeypatch: pytest.MonkeyPatch, version: str
     assert "docker" in found["nodes"].says
     assert found["GPUs"].outcome == "skipped"
     assert {found[name].outcome for name in JOBS} == {"failed"}
-    assert found["log stream"].outcome == "skipped"
+    assert (found["log stream"].outcome, found["publisher"].outcome) == ("passed", "skipped")
+
+
+def test_log_stream_that_does_not_open(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that lets no web socket through fails the log stream's check, and the advice names it."""
+    with Server() as server:
+        server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
+        server.on("GET", "/orchestrator/nodes", recording("nodes"))
+        server.on_logs(lambda stream, _: None)
+        monkeypatch.setenv("BACALHAU_API_URL", server.url)
+        found = examined(session)["log stream"]
+    assert (found.outcome, "web sockets" in found.advice) == ("failed", True)
+
+
+def test_credential_that_may_only_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential that may read and not send fails its check with the server's reason; nothing of the user's is touched by the question."""
+    reason = "user 'ro' does not have the required capability 'write:job'"
+    refusal = {"Status": 403, "Message": "Request Forbidden", "Code": "Forbidden", "Hint": "Check access.", "Details": {"reason": reason}}
+    with Server() as server:
+        server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
+        server.on("GET", "/orchestrator/nodes", recording("nodes"))
+        server.on("DELETE", ".*", (403, refusal))
+        monkeypatch.setenv("BACALHAU_API_URL", server.url)
+        monkeypatch.setenv("BACALHAU_API_KEY", KEY)
+        found = examined(session)["credentials"]
+        asked = [request.path for request in server.requests if request.method == "DELETE"]
+    assert (found.outcome, reason in found.says) == ("failed", True)
+    assert asked == ["/orchestrator/jobs/j-00000000-0000-4000-8000-000000000000"]
 
 
 def test_nodes_that_take_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
