@@ -23,6 +23,8 @@ from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
 from .remote.packets import Assembler, Packet, Text, bundle_limit
 
 _FIRST_PAUSE = 0.1
+_UNHURRIED = 0.4
+"""The same of a job in the background: a hundred of them are not to fill the endpoint's budget."""
 _STARTING_PAUSE = 1.0
 """The longest pause between two polls while somebody waits, so that a failure is shown as soon as the server knows it."""
 _USUAL_INTERVAL = 5.0
@@ -105,6 +107,7 @@ def watch(
     watching.poll_interval = max(0.05, poll_interval)
     watching.follow_logs = follow_logs
     watching.background = background
+    watching.pause = watching._first_pause
     return watching.events(stop or StopRequest())
 
 
@@ -208,8 +211,12 @@ class _Watch:
         if self.hurry:
             return self.hurry.pop(0)
         pause = self.pause
-        self.pause = min(pause * 1.5, self._longest_pause())
+        self.pause = min(pause * (2.0 if self.background else 1.5), self._longest_pause())
         return min(pause, self._longest_pause())
+
+    @property
+    def _first_pause(self) -> float:
+        return _FIRST_PAUSE if not self.background else _UNHURRIED
 
     def _longest_pause(self) -> float:
         """Whoever waits hears of a failure within a second or so; what runs in the background can wait for it."""
@@ -251,7 +258,7 @@ class _Watch:
             self.history.append(item)
             yield from self._happened(item)
         if new:
-            self.pause = _FIRST_PAUSE
+            self.pause = self._first_pause
             yield from self._explain()
         elif self.placed_at and not self.slow and self.assembler.started is None and time.monotonic() - self.placed_at > _SLOW:
             self.slow = True
