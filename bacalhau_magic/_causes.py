@@ -61,20 +61,24 @@ def causes(
     found: list[Cause] = []
     failures = _failures(history, executions)
     tried = {failure.node for failure in failures if failure.node}
+    called = _called(history, job)
     said: set[str] = set()
     for failure in failures:
         if failure.execution not in said:
             said.add(failure.execution)
-            found.append(_of_failure(failure, job, nodes, tried))
+            found.append(_of_failure(failure, job, nodes, tried, called))
     placed = max((index for index, item in enumerate(history) if item.execution_id and item.event.details.get("NodeID")), default=-1)
     for index, item in enumerate(history):
         if item.type == "JobLevel":
-            of_job = _of_job(item.event.message, item.event.details, job, nodes, bool(failures))
+            of_job = _timed_out(item.event.message, called, placed >= 0) or _of_job(
+                item.event.message, item.event.details, job, nodes, bool(failures)
+            )
             # What kept the job waiting is history once a node has taken it.
             found += [cause for cause in of_job if index > placed or cause.kind not in _WAITING]
     told = any(_STOP in item.event.message for item in history)
     if job and job.state and (job.state.message or (job.phase_word == STOPPED and not told)):
-        found += _of_job(job.state.message, {"Stopped": job.phase_word == STOPPED}, job, nodes, bool(failures))
+        timed = _timed_out(job.state.message, called, placed >= 0)
+        found += timed or _of_job(job.state.message, {"Stopped": job.phase_word == STOPPED}, job, nodes, bool(failures))
     if len({cause.sentence for cause in found if cause.kind == "stopped"}) > 1:
         found = [cause for cause in found if cause != _stopped("")]
     return tuple({(cause.kind, cause.sentence, cause.lines): cause for cause in found}.values())
@@ -126,7 +130,7 @@ def _failure(execution: str, node: str, message: str, topic: str, details: Mappi
     return _Failure(execution, node, _line(message), topic, code, image, hint)
 
 
-def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], tried: set[str]) -> Cause:
+def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], tried: set[str], called: str) -> Cause:
     message, node = failure.message, failure.node
     place = f" on {short(node)}" if node else ""
     alone = not _others(nodes, tried, job)
@@ -135,7 +139,7 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
     if timed := re.search(r"Execution timed out after (\S+)", message):
         return Cause(
             "execution-timeout",
-            f"The job ran longer than the {_span(timed[1])} that the server allows it.",
+            f"{called} ran longer than the {_span(timed[1])} that the server allows it.",
             "Give it more time: --timeout 30m.",
             repeats=True,
             node=node,
@@ -199,10 +203,6 @@ def _others(nodes: Sequence[NodeState], tried: set[str], job: Job | None) -> boo
 def _of_job(message: str, details: Mapping[str, object], job: Job | None, nodes: Sequence[NodeState], failed: bool) -> list[Cause]:
     if "not enough nodes to run job" in message or "not matching nodes" in message:
         return _unplaced(message, job, nodes)
-    if message.startswith("Job timed out"):
-        span = re.search(r"longer than (\S+)", message)
-        limit = f"the {_span(span[1])} that it had, waiting included" if span else "the time that it had"
-        return [Cause("timeout", f"The job took longer than {limit}.", "Give it more time: --timeout, or --queue-timeout.")]
     if _STOP in message or details.get("Stopped") is True:
         reason = message if "Stopped" in details else str(details.get("Reason") or "")
         # We stopped it ourselves because of what its execution said: that is the cause.
@@ -212,6 +212,22 @@ def _of_job(message: str, details: Mapping[str, object], job: Job | None, nodes:
     if not failed and str(details.get("IsError", "")).lower() == "true" and not message.startswith(ignored):
         return [Cause("failed", f"The job failed: {_line(message).rstrip('.')}.", _line(str(details.get("Hint") or "")))]
     return []
+
+
+def _called(history: Sequence[HistoryItem], job: Job | None) -> str:
+    """The job in a sentence, with its id where that is known."""
+    identity = next((item.job_id for item in history if item.job_id), "") or (job.id if job else "") or ""
+    return f"The job {short(_line(identity))}" if identity else "The job"
+
+
+def _timed_out(message: str, called: str, placed: bool) -> list[Cause]:
+    """The job's whole time is used up: what to raise depends on whether a node had taken it."""
+    if not message.startswith("Job timed out"):
+        return []
+    span = re.search(r"longer than (\S+)", message)
+    limit = f"the {_span(span[1])} that it had, waiting included" if span else "the time that it had"
+    raised = "Give it more time: --timeout 30m, or --long for hours." if placed else "Wait longer for a node: --queue-timeout 1h."
+    return [Cause("timeout", f"{called} took longer than {limit}.", raised)]
 
 
 def _stopped(reason: str) -> Cause:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -421,3 +423,150 @@ def test_short_log_is_not_taken_for_an_excerpt(server: Server, client: Client, v
     server.on_logs(logs)
     end = ended(list(watch(client, nonce="")))
     assert (end.stdout, end.cut) == (text, False)
+
+
+FAILURES = {
+    "memory": ("memory limit exceeded", "Running Execution", {}),
+    "command": ('failed to start container: executable file not found: exec: "nosuchcmd"', "Running Execution", {}),
+    "image": ('image not available: "nope:1"', "Exec Scanning", {"Image": "nope:1", "Hint": "Check the image's name. Are you logged in?"}),
+    "inputs": ("preparing arguments: no such file", "Downloading Inputs", {}),
+    "node-lost": ("Execution stop requested because node has disappeared", "Scheduling", {}),
+    "execution-timeout": ("Execution timed out after 6s", "Running Execution", {}),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_failure_is_shown_as_soon_as_the_server_knows_it(server: Server, client: Client, kind: str) -> None:
+    """While the log stream is silent and the usual interval holds, a failure is shown within 1.5 s, and stops what would repeat."""
+    job = JobScript(server)
+    job.begin()
+    running, failed = threading.Event(), []
+
+    def logs(stream: Socket, _: int) -> None:
+        stream.line(packets(BLOB)[0])
+        running.wait(20)
+        time.sleep(2.5)
+        message, topic, details = FAILURES[kind]
+        failed.append(time.monotonic())
+        job.fail(message, topic, **details)
+        stream.stay()
+
+    server.on_logs(logs)
+    shown = 0.0
+    for event in watch(client, poll_interval=5.0):
+        if isinstance(event, PhaseChanged) and event.phase == "running":
+            running.set()
+        if isinstance(event, CauseFound):
+            shown = time.monotonic()
+            assert event.cause.kind == kind
+            assert event.cause.advice
+            if kind == "node-lost":
+                job.end()
+    assert shown - failed[0] < 1.5
+    assert job.stops == ([] if kind == "node-lost" else [f"bacalhau-magic: {kind}"])
+
+
+def test_waiting_without_a_node_is_explained_at_once(server: Server, client: Client) -> None:
+    """Why no node takes a job is shown while it waits, with what each node said."""
+    job = JobScript(server)
+    wanted = Job.model_validate({"Tasks": [{"Resources": {"GPU": "1", "CPU": "0.5"}}]})
+    busy = "node busy with available capacity {CPU: 1.60, Memory: 20 GB, Disk: 203 GB, GPU: 0}"
+    job.add(f"Job queued. not enough nodes to run job. requested: 1, available: 1, suitable: 0.\n• Node n-2e2b7e09: {busy}", "Queueing")
+    job.state = "Queued"
+    seen = []
+    stop = _watch.StopRequest()
+    for event in watch(client, nonce="", job=wanted, stop=stop):
+        if isinstance(event, CauseFound):
+            seen.append(event.cause)
+            stop.ask("seen")
+    assert (seen[0].kind, seen[0].sentence) == ("unplaceable", "No node can take the job: it asks for 1 GPU.")
+    assert seen[0].lines == ("n-2e2b7e09 has no GPU",)
+
+
+def test_full_node_is_waited_for(server: Server, client: Client) -> None:
+    """A node that could take the job and is full is no reason to give up: it starts by itself."""
+    job = JobScript(server)
+    wanted = Job.model_validate({"Tasks": [{"Resources": {"CPU": "1.5"}}]})
+    busy = "node busy with available capacity {CPU: 0.10, Memory: 20 GB, Disk: 203 GB, GPU: 0}"
+    job.add(f"Job queued. not enough nodes to run job. requested: 1, available: 1, suitable: 0.\n• Node n-2e2b7e09: {busy}", "Queueing")
+    job.state = "Queued"
+    seen = []
+    for event in watch(client, nonce="", job=wanted):
+        if isinstance(event, CauseFound):
+            seen.append(event.cause)
+            job.begin()
+            job.end()
+    assert seen[0].kind == "busy"
+    assert "starts by itself" in seen[0].advice
+    assert job.stops == []
+
+
+def test_stream_cut_in_the_middle_of_a_frame(server: Server, client: Client) -> None:
+    """A log stream that breaks inside a frame is opened again, and nothing is lost or shown twice."""
+    job = JobScript(server)
+    job.begin()
+    lines = ["one\n", "two\n", *packets(BLOB)]
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            stream.line("one\n")
+            stream.half('{"value":{"Type":1,"Line":"two')
+            return None
+        for line in lines:
+            stream.line(line)
+        job.end()
+        return stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert printed(events) == "one\ntwo\n"
+    assert server.streams == 2
+
+
+@pytest.mark.parametrize("frame", ["not json", "[]", '{"value": 5}', '{"value": {"Type": "x", "Line": {}}}', "{" * 50_000])
+def test_strange_frames_end_the_stream_and_not_the_wait(server: Server, client: Client, frame: str) -> None:
+    """A frame that is not what was agreed is no text; the stream is opened again and the result comes."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            stream.text(frame)
+            return stream.stay()
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end()
+        return stream.close()
+
+    server.on_logs(logs)
+    assert ended(list(watch(client))).blob == BLOB
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clock_an_hour_off(server: Server, client: Client, hours: int) -> None:
+    """A server whose clock is an hour off, in times and headers, changes nothing: waits go by this machine's own clock."""
+    job = JobScript(server)
+    there = datetime.now(UTC) + timedelta(hours=hours)
+    script = job._history
+
+    def history(request: object) -> tuple[int, object, dict[str, str]]:
+        answer = script(request)  # type: ignore[arg-type]
+        for item in answer["Items"]:
+            item["Time"] = item["Event"]["Timestamp"] = there.isoformat().replace("+00:00", "Z")
+        return 200, answer, {"Date": format_datetime(there, usegmt=True)}
+
+    server.on("GET", f"/orchestrator/jobs/{JOB}/history", history)
+    job.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        for line in packets(BLOB, text="hi\n"):
+            stream.line(line)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert printed(events) == "hi\n"
+    assert not [event for event in events if isinstance(event, (CauseFound, ContactChanged, Noticed))]

@@ -11,6 +11,8 @@ from scripted import recording
 from servers import Place
 
 from bacalhau_magic import _marks, _watch
+from bacalhau_magic._causes import causes as explained
+from bacalhau_magic._causes import main
 from bacalhau_magic._stages import CauseFound, Ended, JobEvent, JobRef, PhaseChanged
 from bacalhau_magic._submit import find_request
 from bacalhau_magic._wire import COMPLETED, FAILED, STOPPED, TERMINAL, ExecutionState, Job
@@ -204,6 +206,11 @@ def test_causes(place: Place, scenario: str) -> None:
     events, end = watched(place, ref, job)
     kind, state = CAUSES[scenario]
     assert causes(events)[-1:] == [kind]
+    # What `show` tells afterwards is the same.
+    record = end.record
+    after = main(explained(record.history, record.executions, record.job, place.client.nodes()))
+    assert after is not None
+    assert after == [event.cause for event in events if isinstance(event, CauseFound)][-1]
     assert end.record.state in (state, STOPPED)
     assert end.record.state == place.client.job(ref.job_id).phase_word
 

@@ -76,6 +76,13 @@ class Socket:
     def text(self, text: str) -> None:
         self._frame(1, text.encode())
 
+    def half(self, text: str) -> None:
+        """Begin a frame and break the connection inside of it."""
+        data = text.encode()
+        self._handler.wfile.write(bytes([0x81, len(data) + 50]) + data)
+        self._handler.wfile.flush()
+        self._handler.connection.shutdown(socket.SHUT_RDWR)
+
     def line(self, text: str, stream: int = 1) -> None:
         self.text(json.dumps({"value": {"Type": stream, "Line": text}}) + "\n")
 
