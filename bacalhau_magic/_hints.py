@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from . import _cellnames
@@ -35,10 +36,10 @@ def lacking(request: CellRequest, target: Target) -> str:
 
 def _packages(request: CellRequest) -> Iterator[str]:
     """The modules that the cell imports, and the libraries of its inputs, beyond the standard library; each once."""
-    try:
-        imports = _cellnames.outside_standard_library(_cellnames.read(request.code).imports)
-    except CellSyntaxError:
-        imports = ()
+    imports: list[_cellnames.Import] = []
+    for source in (*(step.source for step in request.steps), request.code):
+        with suppress(CellSyntaxError):
+            imports += _cellnames.outside_standard_library(_cellnames.read(source).imports)
     sent = {PurePosixPath(item.path).stem for item in request.inputs if item.kind == "file"}
     libraries = [library for item in request.inputs for library in item.libraries]
     wanted = [*(item.module for item in imports if item.module not in sent), *libraries]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ._cellnames import read
+from ._definitions import Definitions, Step, is_definition
 from ._languages import Language
 from ._stages import InputItem
 from .errors import OptionError, ResultError, UnsendableInputError
@@ -27,10 +28,14 @@ _KEPT_FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The inputs of a cell, encoded or looked at, and what the user should be told about them."""
+    """The inputs of a cell, encoded or looked at, and what the user should be told about them.
+
+    `steps` are what the job does first, in order, where definitions are among the inputs.
+    """
 
     items: tuple[InputItem, ...]
     notices: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 def capture(code: str, options: JobOptions, language: Language, namespace: Mapping[str, Any], folder: Path) -> Captured:
@@ -38,76 +43,123 @@ def capture(code: str, options: JobOptions, language: Language, namespace: Mappi
 
     Raises UnsendableInputError naming the input, or OptionError for an ITEM that can't be read.
     """
-    items: list[InputItem] = []
-    notices: list[str] = []
+    taken = _Taken(language, namespace, folder)
     for entry in options.inputs:
         if isinstance(entry, str) and entry == "auto":
-            names = _free_globals(code, language, namespace)
-            notices.append(f"Sends {', '.join(names)}." if names else "Sends no variables: the cell reads none of yours.")
-            items += [_variable(name, namespace[name], language) for name in names]
+            taken.free(code)
         elif isinstance(entry, str):
-            items += _items(entry, language, namespace, folder)
+            taken.item(entry)
         elif isinstance(entry, Path):
-            items += _paths("", str(entry), "", folder)
+            taken.items += _paths("", str(entry), "", folder)
         else:
-            items += _given(entry, language, folder)
-    _unique(items)
-    return Captured(tuple(items), tuple(notices))
+            taken.given(entry)
+    return taken.captured()
 
 
-def _free_globals(code: str, language: Language, namespace: Mapping[str, Any]) -> list[str]:
-    if not language.is_python:
-        raise OptionError(
-            f"-i auto reads Python cells only; this one is {language.name}.", option="inputs", hint="Name the variables: -i a,b."
-        )
-    return [name for name in read(code).reads if name in namespace and not _is_importable(namespace[name])]
+class _Taken:
+    """The inputs while they are taken: `items` in their order, the variables among them by name until all are known."""
 
+    def __init__(self, language: Language, namespace: Mapping[str, Any], folder: Path) -> None:
+        self.items: list[InputItem | str] = []
+        self._encoded: dict[str, InputItem] = {}
+        self._language = language
+        self._namespace = namespace
+        self._folder = folder
+        self._variables: dict[str, Any] = {}
+        self._notices: list[str] = []
 
-def _is_importable(value: object) -> bool:
-    """Modules, classes and functions are no data: the cell imports or defines its own."""
-    return isinstance(value, type) or callable(value) or type(value).__name__ == "module"
+    def captured(self) -> Captured:
+        """All of it, the variables encoded."""
+        if not self._language.is_python:
+            self._encoded = {name: _plain(name, value) for name, value in self._variables.items()}
+            return Captured(self._ordered(), tuple(self._notices))
+        definitions = Definitions(self._namespace, self._variables, self._encode)
+        for name, value in self._variables.items():
+            definitions.add(name, value)
+        said = [definitions.sentence] if definitions.sentence else []
+        steps = tuple(definitions.steps) if said else ()
+        return Captured(self._ordered(), (*self._notices, *said), steps)
 
+    def _ordered(self) -> tuple[InputItem, ...]:
+        """The items as they were named, then what definitions need besides."""
+        named = [self._encoded.pop(item, None) if isinstance(item, str) else item for item in self.items]
+        whole = [*(item for item in named if item is not None), *self._encoded.values()]
+        _unique(whole)
+        return tuple(whole)
 
-def _given(entry: object, language: Language, folder: Path) -> list[InputItem]:
-    """An entry of `inputs={name: value}` of run() and submit(): a Path is a path, anything else a value."""
-    if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
-        raise OptionError(
-            f"inputs takes texts, paths or a mapping of names to values, not {type(entry).__name__}.",
-            option="inputs",
-            hint="For example inputs={'x': x}.",
-        )
-    name, value = entry
-    if isinstance(value, Path):
-        return _paths(name, str(value), "", folder)
-    if not _IDENTIFIER.fullmatch(name):
-        raise OptionError(f"The input's name {name!r} is no variable name.", option="inputs", hint="Use letters, digits and _.")
-    return [_variable(name, value, language)]
+    def _encode(self, name: str, value: Any) -> list[type]:
+        self._encoded[name], classes = _variable(name, value)
+        return classes
 
+    def _take(self, name: str, value: Any) -> None:
+        if isinstance(value, PendingValue):
+            state, advice = object.__getattribute__(value, "_said")()
+            raise UnsendableInputError(name, state, hint=advice)
+        if name in self._variables:
+            raise OptionError(f"Two inputs are called {name!r}.", option="inputs", hint="Give one of them another name: NAME=SOURCE.")
+        self._variables[name] = value
+        self.items.append(name)
 
-def _items(text: str, language: Language, namespace: Mapping[str, Any], folder: Path) -> list[InputItem]:
-    """What one ITEM `[NAME=]SOURCE[=/target]` stands for."""
-    if url := _URL.fullmatch(text):
-        return [_url(url["name"] or "", url["url"])]
-    parts = text.split(",")
-    if all(_IDENTIFIER.fullmatch(part) for part in parts):
-        return [_variable(part, _global(part, namespace), language) for part in parts]
-    item = _ITEM.fullmatch(text)
-    if item is None:
-        raise OptionError(
-            f"The input {text!r} can't be read.",
-            option="inputs",
-            hint="An input is [NAME=]SOURCE[=/target], as in x, ./data.csv or x=./data.csv=/data/x.csv.",
-        )
-    name, source, target = item["name"] or "", item["source"], item["target"] or ""
-    _check_target(text, target)
-    if _IDENTIFIER.fullmatch(source):
-        value = _global(source, namespace)
-        return [_moved(name or source, value, target) if target else _variable(name or source, value, language)]
-    try:
-        return _paths(name, source, target, folder)
-    except UnsendableInputError as problem:
-        problem.hint = problem.hint or _advice(text, name, source, namespace)
-        raise
+    def free(self, code: str) -> None:
+        """The notebook's names that a Python cell reads."""
+        if not self._language.is_python:
+            raise OptionError(
+                f"-i auto reads Python cells only; this one is {self._language.name}.", option="inputs", hint="Name the variables: -i a,b."
+            )
+        names = [name for name in read(code).reads if name in self._namespace and name not in self._variables]
+        for name in names:
+            self._take(name, self._namespace[name])
+        data = [name for name in names if not is_definition(self._namespace[name])]
+        if data or not names:
+            self._notices.append(f"Sends {', '.join(data)}." if data else "Sends no variables: the cell reads none of yours.")
+
+    def given(self, entry: object) -> None:
+        """An entry of `inputs={name: value}` of run() and submit(): a Path is a path, anything else a value."""
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise OptionError(
+                f"inputs takes texts, paths or a mapping of names to values, not {type(entry).__name__}.",
+                option="inputs",
+                hint="For example inputs={'x': x}.",
+            )
+        name, value = entry
+        if isinstance(value, Path):
+            self.items += _paths(name, str(value), "", self._folder)
+        elif not _IDENTIFIER.fullmatch(name):
+            raise OptionError(f"The input's name {name!r} is no variable name.", option="inputs", hint="Use letters, digits and _.")
+        else:
+            self._take(name, value)
+
+    def item(self, text: str) -> None:
+        """What one ITEM `[NAME=]SOURCE[=/target]` stands for."""
+        if url := _URL.fullmatch(text):
+            self.items.append(_url(url["name"] or "", url["url"]))
+            return
+        parts = text.split(",")
+        if all(_IDENTIFIER.fullmatch(part) for part in parts):
+            for part in parts:
+                self._take(part, _global(part, self._namespace))
+            return
+        item = _ITEM.fullmatch(text)
+        if item is None:
+            raise OptionError(
+                f"The input {text!r} can't be read.",
+                option="inputs",
+                hint="An input is [NAME=]SOURCE[=/target], as in x, ./data.csv or x=./data.csv=/data/x.csv.",
+            )
+        name, source, target = item["name"] or "", item["source"], item["target"] or ""
+        _check_target(text, target)
+        if _IDENTIFIER.fullmatch(source):
+            value = _global(source, self._namespace)
+            if target:
+                self.items.append(_moved(name or source, value, target))
+            else:
+                self._take(name or source, value)
+            return
+        try:
+            self.items += _paths(name, source, target, self._folder)
+        except UnsendableInputError as problem:
+            problem.hint = problem.hint or _advice(text, name, source, self._namespace)
+            raise
 
 
 def _advice(text: str, name: str, source: str, namespace: Mapping[str, Any]) -> str:
@@ -143,18 +195,20 @@ def _global(name: str, namespace: Mapping[str, Any]) -> Any:
     return namespace[name]
 
 
-def _variable(name: str, value: Any, language: Language) -> InputItem:
-    if isinstance(value, PendingValue):
-        state, advice = object.__getattribute__(value, "_said")()
-        raise UnsendableInputError(name, state, hint=advice)
-    if language.is_python:
-        try:
-            data = codec.dumps(value, name)
-        except codec.Unsendable as problem:
-            raise UnsendableInputError(name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames.") from None
-        libraries = tuple(dict.fromkeys(_libraries(value)))
-        kind = type(value).__name__
-        return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=kind, libraries=libraries)
+def _variable(name: str, value: Any) -> tuple[InputItem, list[type]]:
+    """A variable of a Python cell, and the classes that its value needs."""
+    classes: list[type] = []
+    try:
+        data = codec.dumps(value, name, classes=classes)
+    except codec.Unsendable as problem:
+        raise UnsendableInputError(name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames.") from None
+    libraries = tuple(dict.fromkeys(_libraries(value)))
+    kind = type(value).__name__
+    return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=kind, libraries=libraries), classes
+
+
+def _plain(name: str, value: Any) -> InputItem:
+    """A variable for a language other than Python."""
     suffix, data, text = _foreign(name, value)
     return InputItem(name, "value", f"{name}{suffix}", len(data), data=data, type_name=type(value).__name__, text=text)
 
@@ -166,7 +220,7 @@ _LOOKED_AT = 1000
 def _libraries(value: Any, depth: int = 0) -> Iterator[str]:
     """The libraries of a value's types and of those in it, beyond the standard library."""
     library = type(value).__module__.partition(".")[0]
-    if library not in sys.stdlib_module_names:
+    if library not in sys.stdlib_module_names and library != "__main__":
         yield library
     elif depth < 5 and isinstance(value, dict | list | tuple | set | frozenset):
         for item in islice(value.values() if isinstance(value, dict) else value, _LOOKED_AT):

@@ -312,6 +312,14 @@ def _decoded(data: bytes, name: str, job_id: str, options: JobOptions) -> tuple[
             name=name,
             hint=f"Install it for this kernel: %pip install {error.library}",
         )
+    except codec.MissingClass as error:
+        where = "in this notebook" if error.module == "__main__" else f"here: import {error.module}"
+        return None, ResultError(
+            f"{called[:1].upper()}{called[1:]} is of the class {error.name}, which is not there.",
+            job_id=job_id,
+            name=name,
+            hint=f"Have the class {error.name} {where}, then %bacalhau get it again.",
+        )
     except codec.CodecError as error:
         return None, CorruptResultError(f"{called[:1].upper()}{called[1:]} can't be read: {error}.", job_id=job_id, name=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from . import _argspec, _flow, _settings, _shellhook, _targets, _trust, packing
 from . import _sources as sources
 from ._cellnames import CellNames, read
+from ._definitions import partial_of
 from ._display import Display
 from ._flow import Means
 from ._job import RemoteJob
@@ -27,9 +29,9 @@ from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, T
 from ._tables import Text
 from ._watch import StopRequest
 from .client import Client, check_directory
-from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError
+from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, ResultError
 from .node import _daemon
-from .options import JobOptions
+from .options import JobOptions, value_of
 from .progress import Place, View, choose_view
 
 _TARGET_KEPT = 20.0
@@ -254,8 +256,6 @@ class Session:
         complete, limits = settings.apply(options)
         checked = _argspec.check(complete, settings.languages, strict=settings.strict)
         language, complete = checked.language, checked.options
-        if not isinstance(code, str):
-            raise OptionError(f"The cell must be a text, not {type(code).__name__}.", hint="For example run('21 * 2').")
         if not code.strip():
             raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
@@ -266,6 +266,7 @@ class Session:
             options=complete,
             language=language,
             inputs=captured.items,
+            steps=captured.steps,
             env=_environment(complete, self.folder),
             notebook=around.notebook(),
             cell=around.cell(),
@@ -348,7 +349,11 @@ class Session:
             raise
         display.ended(job, view, result)
         self.adopt(job)
-        return job.given(result) if result.error is None or request.options.raise_error else None
+        if result.error is not None and not request.options.raise_error:
+            return None
+        if "" in result.unsendable and not request.options.outputs and result.error is None:
+            raise ResultError(f"The value can't be sent back: {result.unsendable['']}.", job_id=job.id, hint="Return plain data.")
+        return job.given(result)
 
     def view(self, job: RemoteJob, *, on_stop: Callable[[int | None], None] | None = None, static: Mapping[str, Any] | None = None) -> View:
         """The view that draws a job here; `on_stop` and `static` as in `choose_view`, Stop stops this job unless another is given."""
@@ -453,15 +458,40 @@ def session() -> Session:
         return _current
 
 
-def run(code: str, **options: Any) -> Any:
+Cell = str | Callable[..., Any]
+"""What run() and submit() take: a cell's text, or a function."""
+
+
+def run(code: Cell, /, *arguments: Any, **options: Any) -> Any:
     """Run a cell elsewhere and return its value, or, with `outputs`, a dict of these names.
 
+    A function is sent by its source and called with the `arguments` there (keyword arguments by functools.partial).
     Options are those of `%%bacalhau`. Raises errors of `bacalhau_magic.errors`; a remote exception of a plain
     built-in class can be caught as that class.
     """
-    return session().run(code, _argspec.from_call(options))
+    return session().run(*_called(code, arguments, options))
 
 
-def submit(code: str, **options: Any) -> RemoteJob:
-    """Send a cell and return its RemoteJob as soon as the node has it."""
-    return session().submit(code, _argspec.from_call({"bg": True, **options}))
+def submit(code: Cell, /, *arguments: Any, **options: Any) -> RemoteJob:
+    """Send a cell, or a function with its arguments, and return its RemoteJob as soon as the node has it."""
+    return session().submit(*_called(code, arguments, {"bg": True, **options}))
+
+
+def _called(code: Cell, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[str, JobOptions]:
+    """The cell's text and its options: a function becomes an input, and a cell that calls it."""
+    if isinstance(code, str):
+        if arguments:
+            raise OptionError("Arguments go with a function, and the cell is a text.", hint="Name the values: inputs={'x': x}.")
+        return code, _argspec.from_call(options)
+    if not callable(code):
+        raise OptionError(f"The cell must be a text or a function, not {type(code).__name__}.", hint="For example run('21 * 2').")
+    function, held, keywords = partial_of(code)
+    name = getattr(function, "__name__", "")
+    name = name if name.isidentifier() else "function"
+    given = options.pop("inputs", None) or options.pop("input", None) or ()
+    own = ((name, function), ("_arguments", (*held, *arguments)), ("_keywords", keywords))
+    asked = _argspec.from_call({**options, "inputs": (*value_of("inputs", given), *own)})
+    if asked.lang != "python":
+        raise OptionError(f"A function runs in Python, not in {asked.lang}.", option="lang", hint="Leave lang out.")
+    wait = "await " if inspect.iscoroutinefunction(function) else ""
+    return f"{wait}{name}(*_arguments, **_keywords)", asked

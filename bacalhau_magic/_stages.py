@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ._causes import Cause
+from ._definitions import Step
 from ._languages import Language
 from ._wire import BuildVersion, Execution, HistoryItem, Job, NodeState
 from .options import JobOptions
@@ -193,6 +194,8 @@ class CellRequest:
     options: JobOptions
     language: Language
     inputs: tuple[InputItem, ...] = ()
+    steps: tuple[Step, ...] = ()
+    """What a Python job does before the cell, in order; empty where no definition is sent."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     notebook: str = ""
     cell: str = ""

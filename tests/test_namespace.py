@@ -93,11 +93,16 @@ def test_other_languages_get_plain_files(tmp_path: Path) -> None:
 
 
 def test_auto_sends_what_the_cell_reads(tmp_path: Path) -> None:
-    """-i auto takes the free names of the cell that are data here, and says which."""
-    namespace = {"a": 1, "b": 2, "np": np, "helper": lambda: 1}
-    captured = capture("b = a + np.pi\nhelper()", JobOptions(inputs=["auto"]), BUILT_IN["python"], namespace, tmp_path)
+    """-i auto takes the free names of the cell, data as values and the rest as text, and says which."""
+    namespace = {"a": 1, "b": 2, "np": np, "path": Path}
+    captured = capture("b = a + np.pi\npath()", JobOptions(inputs=["auto"]), BUILT_IN["python"], namespace, tmp_path)
     assert [item.name for item in captured.items] == ["a"]
-    assert captured.notices == ("Sends a.",)
+    assert [(step.name, step.source) for step in captured.steps] == [
+        ("a", ""),
+        ("np", "import numpy as np"),
+        ("path", "from pathlib import Path as path"),
+    ]
+    assert captured.notices == ("Sends a.", "Sends the imports of np, path.")
     with pytest.raises(OptionError, match="Python cells only"):
         _take(["auto"], namespace, tmp_path, "bash")
 

@@ -145,7 +145,7 @@ def test_attach_sends_nothing_again() -> None:
         ({"bg": True}, "bg has no effect in run()"),
         ({"job": "j"}, "submit() returns the job"),
         ({"stdout": "s"}, "the job of submit() has stdout"),
-        ({"inputs": {"f": print}}, "The input 'f' can't be sent"),
+        ({"inputs": {"f": lambda: 1}}, "The input 'f' can't be sent: it is a lambda"),
         ({"inputs": 5}, "expected a text or a list"),
         ({"inputs": {"x y": 1}}, "is no variable name"),
     ],
@@ -168,7 +168,7 @@ def test_what_is_no_cell() -> None:
     """An empty cell and one that is no text are refused."""
     with pytest.raises(errors.OptionError, match="The cell is empty"):
         run(" \n ")
-    with pytest.raises(errors.OptionError, match="The cell must be a text"):
+    with pytest.raises(errors.OptionError, match="The cell must be a text or a function"):
         run(5)  # type: ignore[arg-type]
 
 

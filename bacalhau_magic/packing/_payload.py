@@ -220,6 +220,7 @@ def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
     """What the wrapper has to know, as files of the payload folder."""
     options, language = request.options, request.language
     values = [item for item in request.inputs if item.kind == "value"]
+    stepped = {step.name for step in request.steps}
     facts = {
         "format": int(FORMAT),
         "nonce": nonce,
@@ -234,7 +235,8 @@ def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
         "timeout": options.run_seconds,
         "args": list(options.args),
         "command": list(language.command),
-        "vars": [item.name for item in values] if language.is_python else [],
+        "steps": [{"name": step.name, "source": step.source} for step in request.steps],
+        "vars": [item.name for item in values if item.name not in stepped] if language.is_python else [],
         "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},
         "json_vars": [] if language.is_python else [item.name for item in values if item.path.endswith(".json")],
     }

@@ -264,6 +264,8 @@ def _body_hash(request: CellRequest) -> str:
     options = sorted(request.options.model_dump(mode="json", exclude={"inputs", *aside}).items())
     for part in (request.language.name, request.code.rstrip("\n"), repr(options), repr(sorted(request.env.items()))):
         digest.update(part.encode() + b"\0")
+    for step in request.steps:
+        digest.update(f"{step.name}\0{step.source}\0".encode())
     for item in request.inputs:
         written = [str(file.stat().st_mtime_ns) for file in _files(item)]
         facts = (item.name, item.path, item.target, item.url, str(item.size), *written)

@@ -2,8 +2,9 @@
 
 What travels: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, dates
 and times, timedelta, Decimal, Fraction, UUID, paths, numpy arrays and scalars, pandas frames, series and indexes.
-Only these classes themselves: a subclass (an OrderedDict, a namedtuple, an enum) would come back as something else,
-so it is refused by name, as everything else is.
+Instances of enums, dataclasses, named tuples and pydantic models travel by their fields, where the other end has the class.
+Only these classes themselves: a subclass (an OrderedDict) would come back as something else, so it is refused by name, as
+everything else is.
 
 Layout: `BMC1`, then one value: a tag byte and its data. A length is one byte, or 0xFF and eight more; numbers are little-endian.
 The same file runs at both ends, on Python 3.8 or later.
@@ -43,6 +44,15 @@ class MissingLibrary(CodecError):
         self.library = library
 
 
+class MissingClass(CodecError):
+    """A value is an instance of a class that is not here; `module` and `name` are the class's."""
+
+    def __init__(self, module, name):
+        super().__init__("the class %s of %s is not here" % (ascii(name)[1:-1], ascii(module)[1:-1]))
+        self.module = module
+        self.name = name
+
+
 class _Stop(Exception):
     """Unsendable in the making: the path grows while it passes through the containers."""
 
@@ -57,9 +67,13 @@ class _TooLarge(Exception):
     pass
 
 
-def dumps(value, name="value", max_size=None):
-    """The value as bytes; raises Unsendable, whose path begins with `name`."""
+def dumps(value, name="value", max_size=None, classes=None):
+    """The value as bytes; raises Unsendable, whose path begins with `name`.
+
+    Every class that the other end must have is added to the list `classes`.
+    """
     encoder = Encoder(max_size)
+    encoder.classes = classes
     try:
         encoder.value(value, 0)
     except _TooLarge:
@@ -70,15 +84,17 @@ def dumps(value, name="value", max_size=None):
     return b"".join(encoder.out)
 
 
-def loads(data, max_size=None):
-    """The value in the bytes; raises CodecError, or MissingLibrary where numpy or pandas is needed and not there.
+def loads(data, max_size=None, trusted=False):
+    """The value in the bytes; raises CodecError, or MissingLibrary where a library that is needed is not there.
 
-    Nothing is trusted: depth, counts and sizes are checked against the bytes that are there, and the memory that small
+    A class is looked up among the modules that are loaded; only with `trusted`, which is for a job's own inputs, its
+    module is imported. Else nothing is trusted: depth, counts and sizes are checked against the bytes that are there, and the memory that small
     objects take is bounded by about 16 times `max_size` (bytes; None: the data's own size).
     """
     if max_size is not None and len(data) > max_size:
         raise CodecError("the value has %d bytes, more than the %d that were asked for" % (len(data), max_size))
     decoder = Decoder(bytes(data))
+    decoder.trusted = trusted
     try:
         if decoder.take(4) != MAGIC:
             raise CodecError("the value is of an unknown format")
@@ -115,6 +131,7 @@ class Encoder:
         self.out = [MAGIC]
         self.size = 0
         self.max_size = max_size
+        self.classes = None
         self.open = set()  # ids of the containers around the value: a cycle meets itself
 
     def stop(self, value, reason):
@@ -264,7 +281,7 @@ def _set(e, value, depth):
     for item in value:  # sorted by their bytes: the same set is the same text, whatever the hash seed
         inner = Encoder(e.max_size)
         inner.out.clear()
-        inner.open = e.open
+        inner.open, inner.classes = e.open, e.classes
         try:
             inner.value(item, depth + 1)
         except _Stop as stop:
@@ -309,7 +326,7 @@ def _other(e, value, kind, depth):
         return own("arrays").write(e, value, depth)
     write = _LIBRARY.get((module, kind.__name__))
     if write is None or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
-        return False
+        return own("objects").write(e, value, kind, depth)
     write(e, value)
     return True
 
@@ -409,6 +426,7 @@ class Decoder:
         self.data = data
         self.at = 0
         self.budget = 16 * len(data) + (256 << 20)
+        self.trusted = False
 
     def take(self, count):
         start, self.at = self.at, self.at + count
@@ -599,6 +617,10 @@ def _read_array(d, depth):
     return own("arrays").read(d, depth)
 
 
+def _read_object(d, depth):
+    return own("objects").read(d, depth)
+
+
 _READERS = {
     b"N": lambda d, depth: None,
     b"T": lambda d, depth: True,
@@ -625,4 +647,5 @@ _READERS = {
     b"q": _read_fraction,
     b"p": _read_path,
     b"a": _read_array,
+    b"O": _read_object,
 }

@@ -36,6 +36,7 @@ def run(request, here, say):
     try:
         with open(path, "rb") as file:
             source = file.read()
+        known = _defined(codec, request, here, space)
         for name in request.get("vars", ()):
             space[name] = _variable(codec, here, name)
     except _InputError as problem:
@@ -48,13 +49,13 @@ def run(request, here, say):
     try:
         code = _compiled(source, filename, request.get("show"))
         _execute(code, space)
-        _finish(codec, request, space, header, parts)
+        _finish(codec, request, space, known, header, parts)
     except SystemExit as stop:
         header.update(outcome="exit", exit_code=_exit_code(stop.code))
         if header["exit_code"] == 0 and request.get("outputs"):
-            _outputs(codec, request, space, header, parts, request["max_result"])
+            _outputs(codec, request, space, known, header, parts, request["max_result"])
     except BaseException as problem:
-        header.update(outcome="error", exit_code=1, error=_described(problem, source, filename))
+        header.update(outcome="error", exit_code=1, error=_described(problem, source, filename, request.get("steps", ())))
     _flush()
     _tell(say, header, parts)
     parts = None
@@ -92,16 +93,40 @@ def _no_input(prompt="", /):
     raise EOFError("stdin is closed: a job has no keyboard. Send the value with --input or as a program argument.")
 
 
+def _defined(codec, request, here, space):
+    """Takes the steps that come before the cell: definitions, and the values that they need; gives the classes made."""
+    known = []
+    for step in request.get("steps", ()):
+        name, source = step["name"], step.get("source")
+        if not source:
+            space[name] = _variable(codec, here, name)
+            continue
+        try:
+            exec(compile(source, "definition of " + name, "exec", 0, True), space)
+        except ImportError as problem:
+            missing = codec.MissingLibrary(getattr(problem, "name", None) or name)
+            raise _InputError("%s can't be defined where the cell runs: %s. %s" % (name, problem, _advice(missing.library))) from missing
+        except Exception as problem:
+            told = "%s: %s" % (type(problem).__name__, problem)
+            raise _InputError("%s can't be defined where the cell runs: %s." % (name, told.rstrip("."))) from problem
+        if isinstance(space.get(name), type):
+            known.append(space[name])
+    return known
+
+
+def _advice(library):
+    return "Add --pip %s, or choose an --image that has it." % library.partition(".")[0]
+
+
 def _variable(codec, here, name):
     with open(os.path.join(here, "vars", name + ".bin"), "rb") as file:
         data = file.read()
     try:
-        return codec.loads(data)
+        return codec.loads(data, trusted=True)
     except codec.MissingLibrary as problem:
         library = problem.library
         raise _InputError(
-            "The input %s needs %s, which is not installed where the cell runs. Add --pip %s, or choose an --image that has it."
-            % (name, library, library)
+            "The input %s needs %s, which is not installed where the cell runs. %s" % (name, library, _advice(library))
         ) from problem
     except codec.CodecError as problem:
         raise _InputError("The input %s can't be read where the cell runs: %s." % (name, problem)) from problem
@@ -129,14 +154,25 @@ def _execute(code, space):
     asyncio.run(type(_execute)(code, space)())
 
 
-def _finish(codec, request, space, header, parts):
+def _encoded(codec, value, name, room, space, known):
+    """A value's bytes; a class that only the cell defines is nobody's on the other side."""
+    met = []
+    data = codec.dumps(value, name, room, met)
+    for kind in met:
+        outer = space.get(kind.__qualname__.partition(".")[0])
+        if kind.__module__ == "__main__" and not any(outer is made for made in known):
+            raise codec.Unsendable(name, codec.type_name(value), "of the class %s, which only the cell has" % kind.__qualname__)
+    return data
+
+
+def _finish(codec, request, space, known, header, parts):
     """Encodes the value and the wanted names."""
     room = request["max_result"]
     shown = _VALUE in space
     value = space.pop(_VALUE, None)
     if shown and request.get("value"):
         try:
-            data = codec.dumps(value, "the cell's value", room)
+            data = _encoded(codec, value, "the cell's value", room, space, known)
             parts.append(("value", codec.type_name(value), data))
             room -= len(data)
             shown = False
@@ -144,16 +180,16 @@ def _finish(codec, request, space, header, parts):
             header.setdefault("unsendable", {})[""] = str(reason)
     if shown and value is not None:
         parts.append(("mime", "", _mime(value)))
-    _outputs(codec, request, space, header, parts, room)
+    _outputs(codec, request, space, known, header, parts, room)
 
 
-def _outputs(codec, request, space, header, parts, room):
+def _outputs(codec, request, space, known, header, parts, room):
     for name in request.get("outputs", ()):
         if name not in space:
             header.setdefault("missing", []).append(name)
             continue
         try:
-            data = codec.dumps(space[name], name, room)
+            data = _encoded(codec, space[name], name, room, space, known)
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[name] = str(reason)
             continue
@@ -200,7 +236,7 @@ def _exit_code(code):
     return 1
 
 
-def _described(problem, source, filename):
+def _described(problem, source, filename, steps=()):
     """The exception as facts, its traceback on the cell's own lines and without frames of ours."""
     import linecache
     import traceback
@@ -215,6 +251,10 @@ def _described(problem, source, filename):
         text = source.decode("utf-8", "replace")
     lines = [line + "\n" for line in text.splitlines()]
     linecache.cache[filename] = (len(source), None, lines, filename)
+    for step in steps:
+        if step.get("source"):
+            name = "definition of " + step["name"]
+            linecache.cache[name] = (len(step["source"]), None, step["source"].splitlines(True), name)
     _trim(problem, filename, set())
     kind = type(problem)
     try:
