@@ -32,11 +32,11 @@ def test_wait_leaves_what_somebody_put_there(shell: Kernel) -> None:
     """A name that was given another value since stays, and that is said with the way to bind it anyway."""
     shell.run("%%bacalhau --bg -o d,e\nd, e = 1, 2")
     shell.run("d = 'mine'")
-    said = shell.run("%bacalhau wait last").value
-    assert said is not None
-    assert said.startswith("d stays as it is: something else was put there since. To bind anyway: %bacalhau attach j-")
-    assert shell.run("d, e").value == "('mine', 2)"
-    assert shell.run(said.rpartition(": ")[2]).error is None
+    said = shell.run("%bacalhau wait last").stream("stderr")
+    assert "d: not bound, because something else was put there since" in said
+    assert "in job.outputs" in said
+    assert shell.run("d, e, _bacalhau.outputs").value == "('mine', 2, {'d': 1, 'e': 2})"
+    assert shell.run("%bacalhau attach last -o d").error is None
     assert shell.run("d, e").value == "(1, 2)"
 
 

@@ -129,14 +129,15 @@ def test_a_class_of_the_cell_alone(shell: Kernel) -> None:
 
 
 def test_a_class_that_is_gone(shell: Kernel) -> None:
-    """Where the notebook's class was taken away meanwhile, the error says which, and the value is got once it is there."""
+    """Where the notebook's class was taken away meanwhile, the error says which, and the value comes once it is there."""
     shell.run("%%bacalhau --bg -i points -o q\nq = points[0]")
-    shell.run("_bacalhau.stdout; kept_class = Point; del Point; from bacalhau_magic._session import session; session().jobs.clear()")
-    ran = shell.run("%bacalhau get last")
+    shell.run("_bacalhau.stdout; kept_class = Point; del Point")
+    ran = shell.run("%bacalhau attach last -o q")
     assert ran.error is not None
     assert "'q' is of the class Point, which is not there" in ran.error[1]
-    shell.run("Point = kept_class; session().jobs.clear()")
-    assert shell.run("%bacalhau get last").value == "{'q': Point(x=1, y=2, colour=<Colour.RED: 1>)}"
+    shell.run("Point = kept_class")
+    assert shell.run("%bacalhau attach last -o q").error is None
+    assert shell.run("q").value == "Point(x=1, y=2, colour=<Colour.RED: 1>)"
 
 
 @pytest.mark.parametrize(
