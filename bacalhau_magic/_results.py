@@ -1,20 +1,19 @@
 """The right value or the right error of a job that is over: the only place that makes a JobError.
 
-Everything that came back is hostile until checked: sizes and forms are checked by `remote.packets` and
-`remote.codec`, JSON here.
+Everything that came back is hostile until checked: by `remote.packets` here, by `remote.codec` and as JSON in
+`_reading`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from . import _traces
 from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
+from ._reading import displays, of_python, of_stdout
 from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
 from ._wire import COMPLETED, STOPPED, Execution, ExecutionState
 from .errors import (
@@ -30,7 +29,6 @@ from .errors import (
     remote_cell_error,
 )
 from .options import JobOptions
-from .remote import codec
 from .remote.packets import Bundle, PacketError, bundle_limit, open_bundle
 
 _TAIL_LINES, _TAIL = 20, 2000
@@ -63,7 +61,7 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         stdout_bytes=bytes(bundle.stdout),
         stderr=bundle.stderr.decode("utf-8", "replace"),
         mime=bundle.mime or None,
-        displays=_displays(bundle.displays),
+        displays=displays(bundle.displays),
         unsendable=dict(bundle.unsendable),
         notices=tuple(f"{name} is cut at --max-result; the job's log has all of it." for name in bundle.truncated),
     )
@@ -73,7 +71,7 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
     error = _of_outcome(result, bundle, options)
     # What was written and sent before the cell failed is kept, whatever the error is.
-    read = _python(bundle, result, options) if language.is_python else _printed(result, language, options, "stdout" in bundle.truncated)
+    read = of_python(bundle, result, options) if language.is_python else of_stdout(result, language, options, "stdout" in bundle.truncated)
     if error is not None:
         kept = read.outputs if language.is_python else {}
         return replace(result, outcome=_outcome(error), error=error, outputs=kept)
@@ -176,7 +174,7 @@ def _without_bundle(
         )
     else:
         result = replace(result, verified=False, notices=("The result was not verified: it comes from the job's log alone.",))
-        read = _printed(result, language, options, truncated=False)
+        read = of_stdout(result, language, options, truncated=False)
         if read.error is None:
             return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)
         error = read.error
@@ -240,195 +238,3 @@ def _outcome(error: BaseException) -> str:
         if isinstance(error, kind):
             return word
     return "failed"
-
-
-# What it brought back
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    value: Any = None
-    has_value: bool = False
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    error: ResultError | None = None
-
-
-def _python(bundle: Bundle, result: JobResult, options: JobOptions) -> _Read:
-    """The value and the wanted names of a Python cell; those that can be read are there beside an error."""
-    job_id = result.ref.job_id
-    outputs: dict[str, Any] = {}
-    problems: list[ResultError] = []
-    for name in options.outputs:
-        if name in bundle.outputs:
-            value, problem = _decoded(bundle.outputs[name], name, job_id, options)
-            if problem:
-                problems.append(problem)
-            else:
-                outputs[name] = value
-        elif name in bundle.unsendable:
-            problems.append(
-                ResultError(
-                    f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", "."),
-                    job_id=job_id,
-                    name=name,
-                    hint="Ask for more with --max-result." if "larger than" in bundle.unsendable[name] else "",
-                )
-            )
-        else:
-            problems.append(
-                MissingResultError(
-                    f"The cell did not set {name!r}, which -o asks for.", job_id=job_id, name=name, hint="Set it as a global in the cell."
-                )
-            )
-    if problems:
-        return _Read(outputs=outputs, error=_first(problems))
-    if "value" in bundle.parts and not options.outputs:
-        value, problem = _decoded(bundle.parts["value"], "", job_id, options)
-        if problem:
-            # A value that is only shown is no reason to lose the rest.
-            return _Read(error=problem)
-        return _Read(value, True)
-    return _Read(outputs=outputs)
-
-
-def _first(problems: Sequence[ResultError]) -> ResultError:
-    first = problems[0]
-    others = ", ".join(repr(problem.name) for problem in problems[1:])
-    if others:
-        first.message += f" The same goes for {others}."
-    return first
-
-
-def _decoded(data: bytes, name: str, job_id: str, options: JobOptions) -> tuple[Any, ResultError | None]:
-    called = repr(name) if name else "the cell's value"
-    try:
-        return codec.loads(data, options.max_result), None
-    except codec.MissingLibrary as error:
-        return None, ResultError(
-            f"{called} needs {error.library} here, and it is not installed.".capitalize()
-            if not name
-            else f"{called} needs {error.library} here.",
-            job_id=job_id,
-            name=name,
-            hint=f"Install it for this kernel: %pip install {error.library}",
-        )
-    except codec.MissingClass as error:
-        where = "in this notebook" if error.module == "__main__" else f"here: import {error.module}"
-        return None, ResultError(
-            f"{called[:1].upper()}{called[1:]} is of the class {error.name}, which is not there.",
-            job_id=job_id,
-            name=name,
-            hint=f"Have the class {error.name} {where}, then %bacalhau get it again.",
-        )
-    except codec.CodecError as error:
-        return None, CorruptResultError(f"{called[:1].upper()}{called[1:]} can't be read: {error}.", job_id=job_id, name=name)
-
-
-class _NotThat(Exception):
-    """Stdout is not of the kind that was asked for; the text says why."""
-
-
-def _printed(result: JobResult, language: Language, options: JobOptions, truncated: bool) -> _Read:
-    """The value of a cell in another language: its stdout, parsed."""
-    job_id, names, kind = result.ref.job_id, options.outputs, options.as_
-    if truncated and (names or kind != "auto"):
-        return _Read(
-            error=CorruptResultError(
-                "The stdout is larger than --max-result, so it can't be read as a value.",
-                job_id=job_id,
-                hint="Ask for more with --max-result, or write a file to outputs/ and give --files.",
-            )
-        )
-    try:
-        value, is_text = _parsed(result, kind, language.brace_json) if not truncated else (result.stdout, True)
-    except _NotThat as error:
-        return _Read(error=CorruptResultError(f"The stdout is not {_KINDS[kind]}: {error}.", job_id=job_id, hint="See --as."))
-    except ImportError:
-        return _Read(
-            error=ResultError(
-                "--as frame needs pandas here, and it is not installed.",
-                job_id=job_id,
-                hint="Install it for this kernel: %pip install pandas",
-            )
-        )
-    if not names:
-        return _Read() if is_text else _Read(value, True)
-    if len(names) == 1:
-        return _Read(outputs={names[0]: value})
-    if not isinstance(value, dict):
-        what = "a JSON object" if kind in ("auto", "json") else "an object"
-        return _Read(error=MissingResultError(f"The stdout is not {what} with the keys {', '.join(names)}.", job_id=job_id, name=names[0]))
-    for name in names:
-        if name not in value:
-            return _Read(error=MissingResultError(f"The printed JSON object lacks {name!r}.", job_id=job_id, name=name))
-    if surplus := [key for key in value if key not in names]:
-        return _Read(
-            error=MissingResultError(
-                f"The printed JSON object has more keys than -o asks for: {', '.join(map(repr, surplus[:5]))}.",
-                job_id=job_id,
-                name=names[0],
-                hint="Name them all, or ask for one name and get the whole object.",
-            )
-        )
-    return _Read(outputs={name: value[name] for name in names})
-
-
-_KINDS = {"json": "JSON", "jsonl": "JSON lines", "frame": "a table (CSV or JSON lines)", "text": "text", "bytes": "bytes", "auto": "text"}
-
-
-def _parsed(result: JobResult, kind: str, brace_json: bool) -> tuple[Any, bool]:
-    """(the value, whether it is just the text)."""
-    raw = result.stdout_bytes
-    if kind == "bytes":
-        return raw, False
-    if kind == "text":
-        return result.stdout, True
-    if kind == "json":
-        return _json(result.stdout), False
-    if kind == "jsonl":
-        return [_json(line) for line in result.stdout.split("\n") if line.strip()], False
-    if kind == "frame":
-        return _frame(result.stdout), False
-    begin = result.stdout.lstrip()[:1]
-    if not begin or (brace_json and begin not in "{["):
-        return result.stdout, True
-    try:
-        return _json(result.stdout), False
-    except _NotThat:
-        return result.stdout, True
-
-
-def _json(text: str) -> Any:
-    def constant(name: str) -> Any:
-        raise _NotThat(f"{name} is not in JSON")
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except RecursionError:
-        raise _NotThat("it is nested too deeply") from None
-    except ValueError as error:
-        raise _NotThat(str(error)) from None
-
-
-def _frame(text: str) -> Any:
-    import io
-
-    import pandas
-
-    try:
-        if text.lstrip()[:1] == "{":
-            return pandas.DataFrame([_json(line) for line in text.split("\n") if line.strip()])
-        if text.lstrip()[:1] == "[":
-            return pandas.DataFrame(_json(text))
-        return pandas.read_csv(io.StringIO(text))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise _NotThat(str(error)) from None
-
-
-def _displays(listed: Sequence[object]) -> tuple[tuple[int, Mapping[str, Any]], ...]:
-    """Rich displays with their places in stdout, as far as they have the right form."""
-    found = []
-    for item in listed:
-        if isinstance(item, list) and len(item) == 2 and type(item[0]) is int and item[0] >= 0 and isinstance(item[1], dict):
-            found.append((item[0], {str(key): text for key, text in item[1].items()}))
-    return tuple(found)

@@ -22,9 +22,10 @@ from urllib.parse import unquote, urlsplit
 
 from .. import _wire
 from ..errors import ApiError, ConfigError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError, UnreachableError
+from ._budget import budget
 from ._logs import LogStreamError
 from ._problems import clean
-from ._transport import MAX_ANSWER, Transport, budget
+from ._transport import MAX_ANSWER, Transport
 
 if TYPE_CHECKING:
     import httpx

@@ -15,8 +15,9 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from .. import _wire
 from ..errors import ApiError, UnexpectedAnswerError
+from ._answers import answer_problem
 from ._problems import clean, of_library
-from ._transport import answer_problem, authorization, proxy_for, tls_context
+from ._transport import authorization, proxy_for, tls_context
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection

@@ -6,7 +6,6 @@ stripped of control characters, a credential never follows a redirect to another
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import json
 import ssl
@@ -18,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _wire
 from .._stages import Credential, is_loopback
-from ..errors import ApiError, ConfigError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError, UnreachableError
+from ..errors import ApiError, ConfigError, UnexpectedAnswerError, UnreachableError
+from ._answers import answer_problem
+from ._budget import budget
 from ._problems import clean, of_library
 
 if TYPE_CHECKING:
@@ -34,57 +35,6 @@ _TRIES = 4
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 """Seconds that a call waits at most when the server asks for patience; beyond that the caller hears of it."""
-
-
-class Budget:
-    """So many requests a second, with bursts of a second's worth; those in a hurry go before background ones."""
-
-    def __init__(self, per_second: float) -> None:
-        self.per_second = per_second
-        self._tokens = max(1.0, per_second)
-        self._at = time.monotonic()
-        self._turn = itertools.count()
-        self._waiting: list[tuple[bool, int]] = []
-        self._changed = threading.Condition()
-
-    def take(self, *, background: bool = False) -> None:
-        """Wait for this request's turn."""
-        with self._changed:
-            ticket = (background, next(self._turn))
-            heapq.heappush(self._waiting, ticket)
-            try:
-                while self._waiting[0] != ticket or not self._refill():
-                    first = self._waiting[0] == ticket
-                    self._changed.wait((1.0 - self._tokens) / self.per_second if first else None)
-                self._tokens -= 1.0
-            finally:
-                self._waiting.remove(ticket)
-                heapq.heapify(self._waiting)
-                self._changed.notify_all()
-
-    def rest(self, seconds: float) -> None:
-        """Let nobody through for so long: the server asked for it."""
-        with self._changed:
-            self._tokens = min(self._tokens, 1.0 - seconds * self.per_second)
-            self._at = time.monotonic()
-
-    def _refill(self) -> bool:
-        now = time.monotonic()
-        self._tokens = min(max(1.0, self.per_second), self._tokens + (now - self._at) * self.per_second)
-        self._at = now
-        return self._tokens >= 1.0 - 1e-6
-
-
-_budgets: dict[str, Budget] = {}
-_budgets_lock = threading.Lock()
-
-
-def budget(endpoint: Endpoint, per_second: float) -> Budget:
-    """The one budget of this endpoint in this process; the last rate that was asked for holds."""
-    with _budgets_lock:
-        found = _budgets.setdefault(endpoint.socket or endpoint.url.rstrip("/"), Budget(per_second))
-        found.per_second = per_second
-        return found
 
 
 def proxy_for(url: str) -> str | None:
@@ -345,67 +295,3 @@ def _timeouts(seconds: float) -> httpx.Timeout:
     import httpx
 
     return httpx.Timeout(seconds, connect=min(seconds, 10.0))
-
-
-def answer_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential | None = None) -> ApiError:
-    """The error that an answer of another status than 200 means, in the server's own words where it gave some."""
-    body = _envelope(content)
-    if body is None:
-        return _bare_problem(label, method, url, status, content, credential or Credential())
-    reason = body.details.get("reason") if isinstance(body.details.get("reason"), str) else ""
-    message = clean(body.message) or f"status {status}"
-    hint = clean(body.hint)
-    facts: dict[str, Any] = {"method": method, "url": url, "status": status, "code": clean(body.code)}
-    if status in (401, 403):
-        return _refused(label, clean(reason or "") or message, credential or Credential(), hint, facts)
-    if status == 404:
-        return NotFoundError(f"{label}: {message}.", hint=hint, **facts)
-    if reason:
-        message = f"{message} ({clean(reason)})"
-    # A 5xx says that something broke, perhaps after the request had its effect.
-    facts["unsure"] = status >= 500
-    return RejectedError(f"{label} refuses the request: {message.rstrip('.')}.", hint=hint, **facts)
-
-
-def _refused(label: str, said: str, credential: Credential, hint: str, facts: dict[str, Any]) -> UnauthorizedError:
-    """A refusal of who asks, with the setting that the credential came from."""
-    advice = "Write %bacalhau login, or set BACALHAU_API_KEY (or BACALHAU_API_USERNAME and _PASSWORD), for this endpoint."
-    if facts["status"] == 403 and credential:
-        advice = hint
-    return UnauthorizedError(
-        f"{label} refuses the request: {said.rstrip('.')}. {credential.sentence}", hint=advice, credential_origin=credential.origin, **facts
-    )
-
-
-def _bare_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential) -> ApiError:
-    said = clean(content[:200].decode("utf-8", "replace")).strip()
-    facts: dict[str, Any] = {"method": method, "url": url, "status": status}
-    if status in (401, 403):
-        return _refused(label, f"status {status}", credential, "", facts)
-    if status == 404:
-        return NotFoundError(f"{label} does not know {url}.", hint="Check that the endpoint is a Bacalhau API.", **facts)
-    if status == 413:
-        return RejectedError(f"{label} refuses the request: it is too large.", **facts)
-    return UnexpectedAnswerError(
-        f"{label} answered with status {status}" + (f": {said}" if said and not said.startswith("<") else "") + ".",
-        unsure=status >= 500 or status < 400,
-        hint="The endpoint or a proxy before it has a problem; try again later." if status >= 500 else "",
-        **facts,
-    )
-
-
-def _envelope(content: bytes) -> _wire.ErrorBody | None:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    if "Error" in value and "Message" not in value:
-        value = {"Message": str(value["Error"])}
-    if not isinstance(value.get("Message"), str):
-        return None
-    try:
-        return _wire.ErrorBody.model_validate(value)
-    except ValueError:
-        return _wire.ErrorBody(message=value["Message"])

@@ -14,7 +14,7 @@ from scripted import JOB, Request, Server
 
 from bacalhau_magic._stages import Credential, Endpoint
 from bacalhau_magic.client import Client
-from bacalhau_magic.client._transport import Budget
+from bacalhau_magic.client._budget import Budget
 from bacalhau_magic.errors import (
     ApiError,
     ConfigError,
