@@ -16,6 +16,8 @@ from ._view import Drawn
 __all__ = ["TextView"]
 
 _ERASE = "\r\x1b[K"
+_WIDTH = 110
+"""Characters of the status line in a notebook."""
 _RESET = "\x1b[0m"
 _COLOURS: Mapping[str, str] = {"run": "\x1b[34m", "warn": "\x1b[33m", "bad": "\x1b[31m", "ok": "\x1b[32m", "quiet": "\x1b[2m"}
 
@@ -54,7 +56,8 @@ class TextView:
     """Text on `out` (the job's stdout) and `err` (its stderr, and the status lines).
 
     `logs` shows the job's log, without the streams that are named in `hidden`; `summary` ends with one line that
-    stands for the bundle.
+    stands for the bundle; `overwrites` keeps the status on one line by carriage returns alone, as notebooks without
+    widgets show them.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class TextView:
         logs: bool = True,
         hidden: frozenset[str] = frozenset(),
         summary: bool = True,
+        overwrites: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.shows_log = logs
@@ -73,6 +77,7 @@ class TextView:
         self._clock = clock
         self._err = err
         self._live = err.isatty()
+        self._overwrites = overwrites and not self._live
         self._colours = "NO_COLOR" not in os.environ
         self._streams = {"stdout": _Stream(out, colours=self._colours), "stderr": _Stream(err, colours=self._colours)}
         self._seen = 0
@@ -113,6 +118,8 @@ class TextView:
         self._news(snapshot)
         if self._live:
             self._show_status(snapshot)
+        elif self._overwrites:
+            self._overwrite(snapshot)
         elif (snapshot.phase, snapshot.node) != self._phase and not snapshot.is_over:
             self._line(self._sentence(snapshot))
         self._phase = (snapshot.phase, snapshot.node)
@@ -185,7 +192,17 @@ class TextView:
             _write(self._err, ("\n" if below else _ERASE) + status)
             self._status, self._below = status, self._below or below
 
+    def _overwrite(self, snapshot: Drawn) -> None:
+        """The status line where only a carriage return is understood."""
+        status = self._sentence(snapshot)[:_WIDTH]
+        if status != self._status and not snapshot.is_over:
+            _write(self._err, "\r" + status.ljust(len(self._status)))
+            self._status = status
+
     def _erase(self) -> None:
+        if self._status and self._overwrites:
+            _write(self._err, f"\r{' ' * len(self._status)}\r")
+            self._status = ""
         if self._status:
             _write(self._err, _ERASE + (f"\x1b[A\x1b[{self._column + 1}G" if self._below else ""))
             self._status, self._below = "", False

@@ -86,4 +86,4 @@ def choose_view(
 
     out = out or sys.stdout
     err = err or (out if place == "notebook" else sys.stderr)
-    return TextView(out, err, logs=logs, hidden=hidden, summary=place == "terminal")
+    return TextView(out, err, logs=logs, hidden=hidden, summary=place == "terminal", overwrites=place == "notebook")
