@@ -40,6 +40,10 @@ SECRETS_HEADER = "X-Bacalhau-Magic-Secrets"
 _OPEN_TO_ALL = ("/api/v1/auth", "/api/v1/version", "/api/v1/agent/alive", "/api/v1/agent/version", "/api/v1/agent/authconfig")
 _TRUE = frozenset({"1", "t", "true"})
 _MOST_ITEMS = 100
+_MOST = 9_000_000_000
+"""As a number of a query: seconds of it are still nanoseconds of 64 bits."""
+_DRAINED = 10
+"""A body that is so many times too large is not even read, so that its sender sees no answer."""
 
 
 def application(service: Service, door: Door) -> tornado.web.Application:
@@ -160,7 +164,7 @@ class _Common(tornado.web.RequestHandler):
     def whole(self, name: str, default: int) -> int:
         text = self.get_query_argument(name, "")
         try:
-            return max(int(text), 0) if text else default
+            return min(max(int(text), 0), _MOST) if text else default
         except ValueError:
             raise Refusal(f"code=400, message=strconv.ParseInt: parsing {json.dumps(text)}: invalid syntax") from None
 
@@ -182,33 +186,36 @@ class _Handler(_Common):
     def initialize(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
+        self._is_too_large = False
 
     def prepare(self) -> None:
         if not self.admit():
             return
         limit = self.door.body_limit
         with suppress(ValueError):
-            if int(self.request.headers.get("Content-Length", "0")) > limit:
-                self._too_large()
+            size = int(self.request.headers.get("Content-Length", "0"))
+            self._is_too_large = size > limit
+            if size > _DRAINED * limit:
+                self.refuse(_too_large())
                 return
         if not self.request.path.startswith(OWN_PREFIX):
-            self.request.connection.set_max_body_size(limit + 1_000_000)  # type: ignore[union-attr]
+            self.request.connection.set_max_body_size(_DRAINED * limit + 1_000_000)  # type: ignore[union-attr]
 
     def data_received(self, chunk: bytes) -> None:
         if self._finished:
             return
         self._size += len(chunk)
         if self._size > self.door.body_limit:
+            self._is_too_large = True
+        if self._is_too_large:
             self._chunks.clear()
-            self._too_large()
-            return
-        self._chunks.append(chunk)
-
-    def _too_large(self) -> None:
-        self.refuse(Refusal("Request Entity Too Large", status=413))
+        else:
+            self._chunks.append(chunk)
 
     def body(self) -> Any:
         """The body as JSON; {} for none. Raises Refusal."""
+        if self._is_too_large:
+            raise _too_large()
         data = b"".join(self._chunks)
         self._chunks.clear()
         if not data:
@@ -221,6 +228,10 @@ class _Handler(_Common):
             return json.loads(data)
         except (ValueError, RecursionError) as problem:
             raise Refusal(f"code=400, message=Syntax error: {problem}, internal={problem}") from None
+
+
+def _too_large() -> Refusal:
+    return Refusal("Request Entity Too Large", status=413)
 
 
 class Unknown(_Handler):
@@ -382,7 +393,7 @@ class OneJob(_Handler):
 
     def delete(self, text: str) -> None:
         body = fold_keys(self.body())
-        reason = body.get("reason")
+        reason = body.get("reason") or self.get_query_argument("reason", "")
         self.answer(self.service.orchestrator.stop(self.job_row(text), reason if isinstance(reason, str) else ""))
 
 

@@ -126,7 +126,8 @@ def _normalised(job: dict[str, Any], namespace: str) -> Intake:
 
 def _ignored(job: Mapping[str, Any], kind: str) -> list[str]:
     warnings = []
-    if "State" in job:
+    state = fold_keys(job["State"]) if isinstance(job.get("State"), Mapping) else {}
+    if state.get("statetype") not in (None, "", "Undefined", 0):
         warnings.append("job state is ignored when submitting a job")
     for key, word in (("Revision", "revision"), ("Version", "version"), ("CreateTime", "create time"), ("ModifyTime", "modify time")):
         if job.get(key):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from embedded import Node, folders, job, running
+from embedded import Node, ask_tcp, folders, job, running
 
 import bacalhau_magic
 from bacalhau_magic import _marks
@@ -164,32 +163,6 @@ def test_no_cors_headers(node: Node, method: str) -> None:
         assert status in (403, 405)
         assert not [name for name in headers if name.startswith("access-control")]
     assert not [name for name in ask_tcp(opened, "GET", "/api/v1/agent/alive")[1] if name.startswith("access-control")]
-
-
-def ask_tcp(
-    door: _daemon.TcpDoor, method: str, path: str, body: Any = None, *, host: str | None = None, **headers: str
-) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of a request at a TCP door."""
-    connection = http.client.HTTPConnection(door.host, door.port, timeout=30)
-    try:
-        connection.putrequest(method, path, skip_host=host is not None)
-        if host is not None:
-            connection.putheader("Host", host)
-        data = json.dumps(body).encode() if body is not None else b""
-        given = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(data)),
-            **({"Authorization": f"Bearer {door.key}"} if door.key else {}),
-        }
-        for name, value in (given | headers).items():
-            connection.putheader(name, value)
-        connection.endheaders(data)
-        response = connection.getresponse()
-        content = response.read()
-        answer = json.loads(content) if response.headers.get("Content-Type") == "application/json" and content else content
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, answer
-    finally:
-        connection.close()
 
 
 def test_a_door_with_a_key_wants_it(node: Node) -> None:

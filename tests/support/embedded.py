@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import sys
@@ -85,6 +86,32 @@ class Node:
     def text(self, identity: str, stream: int = 1, query: str = "follow=true") -> str:
         values = [frame["value"] for frame in self.frames(identity, query)]
         return "".join(value["Line"] for value in values if value["Type"] == stream)
+
+
+def ask_tcp(
+    door: _daemon.TcpDoor, method: str, path: str, body: Any = None, *, host: str | None = None, **headers: str
+) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and JSON of a request at a TCP door."""
+    connection = http.client.HTTPConnection(door.host, door.port, timeout=30)
+    try:
+        connection.putrequest(method, path, skip_host=host is not None)
+        if host is not None:
+            connection.putheader("Host", host)
+        data = json.dumps(body).encode() if body is not None else b""
+        given = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **({"Authorization": f"Bearer {door.key}"} if door.key else {}),
+        }
+        for name, value in (given | headers).items():
+            connection.putheader(name, value)
+        connection.endheaders(data)
+        response = connection.getresponse()
+        content = response.read()
+        answer = json.loads(content) if response.headers.get("Content-Type") == "application/json" and content else content
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, answer
+    finally:
+        connection.close()
 
 
 def job(*argv: str, host: bool = True, name: str = "", language: str = "python", **task: Any) -> dict[str, Any]:
