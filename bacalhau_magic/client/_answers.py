@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _wire
+from .._stages import Credential
 from ..errors import ApiError, NotFoundError, RejectedError, UnauthorizedError, UnexpectedAnswerError
 from ._problems import clean
-
-if TYPE_CHECKING:
-    from .._stages import Credential
 
 
 def answer_problem(label: str, method: str, url: str, status: int, content: bytes, credential: Credential | None = None) -> ApiError:
