@@ -486,8 +486,10 @@ def _heard(again: threading.Event) -> Iterator[None]:
 
 
 async def _news(news: asyncio.Event, timeout: float) -> None:
+    # Not wait_for: before Python 3.12 it swallows a cancellation, an interrupt, that comes together with news.
     try:
-        await asyncio.wait_for(news.wait(), timeout)
+        async with asyncio.timeout(timeout):
+            await news.wait()
     except TimeoutError:
         return
     news.clear()
