@@ -1,87 +1,74 @@
-"""What may have been meant by an error, and what a cluster would lack."""
+"""What an error or a notice tells people to do exists: every verb, option and command in the package's own sentences."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bacalhau_magic._hints import advise, lacking
-from bacalhau_magic._languages import BUILT_IN, configured
-from bacalhau_magic._namespace import capture
-from bacalhau_magic._stages import CellRequest, Endpoint, JobRecord, JobRef, JobResult, Target
-from bacalhau_magic._wire import Job
-from bacalhau_magic.errors import JobFailedError, remote_cell_error
-from bacalhau_magic.options import JobOptions
+import bacalhau_magic
+from bacalhau_magic import _argspec, _commands
+from bacalhau_magic.errors import OptionError
 
-LOCAL = Target("local", Endpoint("http://localhost", socket="/run/x"), executor="process")
-CLUSTER = Target("bacalhau", Endpoint("http://cluster:1234"))
+PACKAGE = Path(bacalhau_magic.__file__).parent
+OTHERS = {"--nbval", "--nbval-sanitize-with", "--orchestrator", "--compute", "--endpoint", "--force", "--force-reinstall"}
+"""Options of pytest, pip and the Bacalhau CLI that a sentence of ours names."""
 
 
-def request(code: str, folder: Path, lang: str = "python", **more: object) -> CellRequest:
-    options = JobOptions(lang=lang, **more)
-    items = capture(code, options, BUILT_IN[lang], {"a": [{"deep": (np.arange(2),)}], "n": 1}, folder).items
-    return CellRequest(code=code, options=options, language=BUILT_IN[lang], inputs=items, folder=folder)
+def sentences(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of a module's strings that read as sentences; docstrings, which are for readers of the code, are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (documentation | inner):
+            yield node.lineno, node.value
 
 
-def hint(said: str, asked: CellRequest, target: Target = LOCAL) -> str:
-    error = remote_cell_error(job_id="j", ename="FileNotFoundError", evalue=said, traceback_text="")
-    advise(JobResult(JobRef("j", target.endpoint), JobRecord(Job()), error=error), asked, target)
-    return error.hint
+SENTENCES = [
+    pytest.param(text, id=f"{path.relative_to(PACKAGE)}:{line}")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for line, text in sentences(path)
+    if re.search(r"[A-Za-z]{2,} [a-z{]|%bacalhau", text) and re.search(r"%bacalhau [a-z]|--[a-z]{2}|-m bacalhau_magic ", text)
+]
 
 
-def test_outputs_of_the_process_executor(tmp_path: Path) -> None:
-    """A plain process has no /outputs: the cell is told of its working folder; an isolated one has it."""
-    missing = "[Errno 2] No such file or directory: '/outputs/a.txt'"
-    assert "write outputs/a.txt, in the cell's working folder" in hint(missing, request("1", tmp_path))
-    assert hint(missing, request("1", tmp_path), replace(LOCAL, executor="bubblewrap")) == ""
-    assert hint(missing, request("1", tmp_path), CLUSTER) == ""
+@cache
+def knows(*command: str) -> bool:
+    done = subprocess.run([sys.executable, "-m", "bacalhau_magic", *command, "--help"], capture_output=True, check=False)
+    return done.returncode == 0
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "[Errno 2] No such file or directory: 'data.csv'",
-        "ENOENT: no such file or directory, open 'data.csv'",
-        "cat: data.csv: No such file or directory",
-        "ls: cannot access 'data.csv': No such file or directory",
-    ],
-)
-def test_a_file_beside_the_notebook(tmp_path: Path, said: str) -> None:
-    """A file that lies beside the notebook, or was sent, is found in every language's words."""
-    asked = request("1", tmp_path)
-    assert hint(said, asked) == ""
-    (tmp_path / "data.csv").write_text("1")
-    assert "-i ./data.csv, then open inputs/data.csv" in hint(said, asked)
-    assert hint(said, request("1", tmp_path, inputs=["data.csv"])) == "It was sent: open inputs/data.csv."
+def is_option(option: str) -> bool:
+    try:
+        return bool(_argspec.help_text(option))
+    except OptionError:
+        return False
 
 
-def test_a_hint_that_is_there_stays(tmp_path: Path) -> None:
-    """An error that has its own hint keeps it."""
-    (tmp_path / "x").write_text("1")
-    error = JobFailedError("…", job_id="j", exit_code=1, stderr_tail="cat: x: No such file or directory", hint="its own")
-    advise(JobResult(JobRef("j", LOCAL.endpoint), JobRecord(Job()), error=error), request("1", tmp_path), LOCAL)
-    assert error.hint == "its own"
+def test_there_are_sentences() -> None:
+    """The walk finds the package's sentences."""
+    assert len(SENTENCES) > 40
 
 
-def test_what_a_cluster_lacks(tmp_path: Path) -> None:
-    """Imports and the inputs' libraries beyond the standard library are named, once each."""
-    asked = request("import numpy as np, json\nfrom sklearn.base import x", tmp_path, inputs=["a,n"])
-    assert lacking(asked, LOCAL) == "A cluster would lack: numpy, sklearn."
-    image = BUILT_IN["python"].image
-    assert lacking(asked, CLUSTER) == f"The image {image} lacks: numpy, sklearn. Choose one that has them with --image."
-    assert lacking(request("a", tmp_path, inputs=["a"]), LOCAL) == "A cluster would lack: numpy."
-
-
-def test_what_covers_it(tmp_path: Path) -> None:
-    """An image of the line or of the configuration, a module that was sent, and other languages lack nothing."""
-    code = "import helper"
-    assert lacking(request(code, tmp_path, image="my/image"), CLUSTER) == ""
-    own = configured({"python": {"image": "my/image"}})["python"]
-    assert lacking(replace(request(code, tmp_path), language=own), CLUSTER) == ""
-    (tmp_path / "helper.py").write_text("")
-    assert lacking(request(code, tmp_path, inputs=["helper.py"]), CLUSTER) == ""
-    assert lacking(request("import nothing", tmp_path, lang="bash"), CLUSTER) == ""
-    assert lacking(request("import json", tmp_path), CLUSTER) == ""
+@pytest.mark.parametrize("text", SENTENCES)
+def test_what_is_named_exists(text: str) -> None:
+    """A verb is one of the line magic's, a command one of the program's, an option one of a cell's or of the verb that it stands with."""
+    verbs = [verb for verb in re.findall(r"%bacalhau ([a-z]+)", text) if verb not in ("is", "knows", "takes")]
+    assert [verb for verb in verbs if verb not in _commands._VERBS] == []
+    for command in re.findall(r"-m bacalhau_magic ([a-z]+(?: [a-z]+)?)", text):
+        words = command.split()
+        assert knows(*words[:2]) if words[0] == "node" else knows(words[0]), command
+    read = "".join(
+        path.read_text(encoding="utf-8") for path in (PACKAGE / "_commands.py", PACKAGE / "_connections.py", PACKAGE / "__main__.py")
+    )
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
+        assert option in OTHERS or option.startswith("--jp-") or is_option(option) or f'"{option}"' in read, option

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kernels import Kernel, start
 
-from bacalhau_magic import _argspec, _commands, _settingkeys
+from bacalhau_magic import _argspec, _commands, _settingkeys, errors
 from bacalhau_magic._settings import load
 
 ROOT = Path(__file__).parents[1]
@@ -175,3 +175,15 @@ def check_command(line: str) -> None:
 def known_settings() -> set[str]:
     """Names that can be configured."""
     return {*_settingkeys.SETTINGS} | set(_argspec.JobOptions.model_fields) | {"policy", "test_needs"}
+
+
+def test_errors_and_messages_are_those_of_the_package() -> None:
+    """Every error that the page names is one of ours, and every message that it quotes is one that the package says."""
+    for name in set(re.findall(r"`(\w+Error)`", README)):
+        assert isinstance(getattr(errors, name), type), name
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bacalhau_magic").rglob("*.py"))
+    symptoms = README.partition("## When something is wrong")[2].partition("\n## ")[0]
+    quoted = re.findall(r'^\| "([^":]+)', symptoms, re.MULTILINE)
+    assert len(quoted) == 2
+    for message in quoted:
+        assert message in source or message.lower() in source, message

@@ -23,6 +23,8 @@ def fresh(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a fresh machine: a home, a PATH, and nothing else; the node that it starts is stopped."""
     (tmp_path / "home").mkdir()
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TMPDIR": str(tmp_path)}
+    if Path(f"/run/user/{os.getuid()}").exists():  # this user's own node may live there
+        environment["XDG_RUNTIME_DIR"] = str(tmp_path)
     yield environment
     subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "stop"], env=environment, check=True, capture_output=True)
 
