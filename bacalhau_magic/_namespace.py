@@ -232,6 +232,8 @@ def _foreign(name: str, value: Any) -> tuple[str, bytes, str | None]:
     module = type(value).__module__.partition(".")[0]
     if module == "pandas" and hasattr(value, "to_csv"):
         return ".csv", value.to_csv(index=type(value).__name__ == "Series").encode(), None
+    if module == "polars" and hasattr(value, "write_csv"):
+        return ".csv", value.write_csv().encode(), None
     if module == "numpy" and type(value).__name__ == "ndarray":
         return ".npy", _npy(name, value), None
     if module == "numpy" and hasattr(value, "item"):

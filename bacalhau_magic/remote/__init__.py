@@ -1,7 +1,17 @@
 """What travels into the job: standard library only, no import of ours, Python 3.8 syntax."""
 
 FILES = {
-    "python": ("bootstrap.py", "supervisor.py", "runner.py", "codec.py", "arrays.py", "objects.py", "packets.py"),
+    "python": (
+        "bootstrap.py",
+        "supervisor.py",
+        "runner.py",
+        "codec.py",
+        "arrays.py",
+        "objects.py",
+        "tables.py",
+        "tensors.py",
+        "packets.py",
+    ),
     "node": ("bootstrap.mjs",),
     "sh": ("bootstrap.sh",),
 }

@@ -3,7 +3,8 @@
 What travels: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, dates
 and times, timedelta, Decimal, Fraction, UUID, paths, numpy arrays and scalars, pandas frames, series and indexes.
 Instances of enums, dataclasses, named tuples and pydantic models travel by their fields, where the other end has the class.
-Only these classes themselves: a subclass (an OrderedDict) would come back as something else, so it is refused by name, as
+Arrow's tables, polars frames, torch tensors, PIL images and OrderedDict as well.
+Only these classes themselves: a subclass (a defaultdict) would come back as something else, so it is refused by name, as
 everything else is.
 
 Layout: `BMC1`, then one value: a tag byte and its data. A length is one byte, or 0xFF and eight more; numbers are little-endian.
@@ -161,13 +162,7 @@ class Encoder:
         write = _WRITERS.get(kind)
         if write is not None:
             if kind in _CONTAINERS:
-                if depth >= MAX_DEPTH:
-                    raise _Stop(value, "which is nested more than %d deep" % MAX_DEPTH)
-                if id(value) in self.open:
-                    raise _Stop(value, "which contains itself")
-                self.open.add(id(value))
-                write(self, value, depth)
-                self.open.discard(id(value))
+                _held(self, value, depth, write)
             else:
                 write(self, value)
             return
@@ -211,6 +206,18 @@ class Encoder:
         except _Stop as stop:
             stop.steps.append(step(index))
             raise
+
+
+def _held(e, value, depth, write):
+    """Writes a container, held against meeting itself; True."""
+    if depth >= MAX_DEPTH:
+        raise _Stop(value, "which is nested more than %d deep" % MAX_DEPTH)
+    if id(value) in e.open:
+        raise _Stop(value, "which contains itself")
+    e.open.add(id(value))
+    write(e, value, depth)
+    e.open.discard(id(value))
+    return True
 
 
 def _none(e, value):
@@ -264,9 +271,20 @@ def _tuple(e, value, depth):
 
 def _dict(e, value, depth):
     e.put(b"d")
+    _pairs(e, value, depth)
+
+
+def _pairs(e, value, depth):
     keys = list(value)
     e.sequence(keys, depth, "'s key number {}".format)
     e.sequence(list(value.values()), depth, lambda index: "[%s]" % _short(keys[index]))
+
+
+def _ordered(e, value, depth):
+    """An OrderedDict, with what was hung on it: a state_dict has its metadata there."""
+    e.put(b"o")
+    _pairs(e, value, depth)
+    _pairs(e, vars(value), depth)
 
 
 def _short(key):
@@ -317,13 +335,21 @@ _WRITERS = {
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
+_ROOMS = {"pyarrow": "tables", "polars": "tables", "torch": "tensors", "PIL": "tensors"}
+
+
 def _other(e, value, kind, depth):
     """Writes a value of a library's type, and says whether it is one; a library that nobody imported is not loaded."""
     module = kind.__module__.partition(".")[0]
+    if module == "collections" and kind is sys.modules["collections"].OrderedDict:
+        return _held(e, value, depth, _ordered)
     if module in ("numpy", "pandas"):
         if module not in sys.modules:
             return False
         return own("arrays").write(e, value, depth)
+    room = _ROOMS.get(module)
+    if room is not None and module in sys.modules:
+        return own(room).write(e, value, depth)
     write = _LIBRARY.get((module, kind.__name__))
     if write is None or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
         return own("objects").write(e, value, kind, depth)
@@ -514,6 +540,14 @@ def _read_dict(d, depth):
     return dict(zip(keys, values))
 
 
+def _read_ordered(d, depth):
+    from collections import OrderedDict
+
+    made = OrderedDict(_read_dict(d, depth))
+    vars(made).update(_read_dict(d, depth))
+    return made
+
+
 def _read_set(d, depth):
     count = d.count(1)
     d.spend(216 + 64 * count)
@@ -621,6 +655,14 @@ def _read_object(d, depth):
     return own("objects").read(d, depth)
 
 
+def _read_table(d, depth):
+    return own("tables").read(d, depth)
+
+
+def _read_tensor(d, depth):
+    return own("tensors").read(d, depth)
+
+
 _READERS = {
     b"N": lambda d, depth: None,
     b"T": lambda d, depth: True,
@@ -648,4 +690,7 @@ _READERS = {
     b"p": _read_path,
     b"a": _read_array,
     b"O": _read_object,
+    b"o": _read_ordered,
+    b"P": _read_table,
+    b"G": _read_tensor,
 }

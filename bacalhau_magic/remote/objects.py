@@ -29,14 +29,7 @@ def write(e, value, kind, depth):
     if form == b"e":
         _write_enum(e, value, kind, depth)
         return True
-    if id(value) in e.open:
-        raise e.stop(value, "which contains itself")
-    if depth >= codec.MAX_DEPTH:
-        raise e.stop(value, "which is nested more than %d deep" % codec.MAX_DEPTH)
-    e.open.add(id(value))
-    {b"t": _write_tuple, b"d": _write_dataclass, b"p": _write_model}[form](e, value, kind, depth)
-    e.open.discard(id(value))
-    return True
+    return codec._held(e, value, depth, {b"t": _write_tuple, b"d": _write_dataclass, b"p": _write_model}[form])
 
 
 def _form(kind):
@@ -120,7 +113,8 @@ def _read_enum(d, kind, depth):
     return kind(d.integer())
 
 
-def _write_tuple(e, value, kind, depth):
+def _write_tuple(e, value, depth):
+    kind = type(value)
     if getattr(value, "__dict__", None):
         raise e.stop(value, "with attributes beside its fields")
     _fields(e, dict(zip(kind._fields, value)), depth)
@@ -133,7 +127,8 @@ def _read_tuple(d, kind, depth):
     return tuple.__new__(kind, fields.values())
 
 
-def _write_dataclass(e, value, kind, depth):
+def _write_dataclass(e, value, depth):
+    kind = type(value)
     known = kind.__dataclass_fields__
     fields = {name: item for name, item in getattr(value, "__dict__", {}).items() if name in known}
     for name in known:
@@ -170,7 +165,8 @@ def _read_dataclass(d, kind, depth):
 _STATE = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
 
 
-def _write_model(e, value, kind, depth):
+def _write_model(e, value, depth):
+    kind = type(value)
     if not hasattr(kind, "__pydantic_fields__") and not hasattr(kind, "model_fields"):
         raise e.stop(value, "a model of pydantic 1, which can't be sent")
     parts = [getattr(value, name, None) for name in _STATE]

@@ -81,6 +81,18 @@ def test_odd_values_in_and_out(shell: Kernel) -> None:
     assert ran.error is None, ran.text
 
 
+def test_tables_and_images_in_and_out(shell: Kernel) -> None:
+    """polars frames, Arrow tables and images travel both ways; in other languages a polars frame is a CSV file."""
+    shell.run(
+        "import polars as pl, pyarrow as pa\nfrom PIL import Image\n"
+        "frame, table = pl.DataFrame({'a': [1, None]}), pa.table({'b': ['x', None]})\nimage = Image.new('L', (2, 2), 7)"
+    )
+    ran = shell.run("%%bacalhau -i frame,table,image -o f,t,i\nf, t, i = frame.with_columns(b=1), table.slice(1), image.resize((4, 4))")
+    assert ran.error is None, ran.text
+    assert shell.run("f.equals(frame.with_columns(b=1)), t.equals(table.slice(1)), i.getpixel((3, 3))").value == "(True, True, 7)"
+    assert shell.run("%%bacalhau --lang bash -i frame\ncat inputs/frame.csv").stream("stdout") == "a\n1\n\n"
+
+
 def test_exceptions_that_python_or_ipython_treat_in_their_own_way(shell: Kernel) -> None:
     """StopIteration, SyntaxError, KeyboardInterrupt and the like from a job are remote errors like any other."""
     for raised in (

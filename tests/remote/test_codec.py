@@ -79,6 +79,7 @@ def test_round_trip(value):
         ["é", "\ud800", "\udc00", ""] * 10,
         [2**70] * 20,
         ((),) * 9,
+        collections.OrderedDict([("b", 1), ("a", collections.OrderedDict())]),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -97,7 +98,7 @@ class Colour(enum.IntEnum):
     ("value", "path", "kind"),
     [
         ({"a": [1, 2, 3, (i for i in ())]}, "x['a'][3]", "generator"),
-        (collections.OrderedDict(), "x", "collections.OrderedDict"),
+        (collections.defaultdict(list), "x", "collections.defaultdict"),
         ((collections.namedtuple("P", "a")(1),), "x[0]", "P"),
         ({len: 1}, "x's key number 0", "builtin_function_or_method"),
     ],
