@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ class Cards:
         self._cards: list[_Card] = []
         self._last: _Card | None = None
         self._thread: threading.Thread | None = None
+        self._views: list[View] = []
 
     def join(self, key: str, job: RemoteJob) -> bool:
         """Put a job on the card that its cell (`key`) has already; False where there is none."""
@@ -74,6 +76,7 @@ class Cards:
         card = _Card(key, [job])
         card.view = view(lambda number: stop(card.jobs, number))
         card.view.open(card.shows)
+        self._settle_at_exit(card.view)
         with self._lock:
             self._last = card
             self._go_on(card)
@@ -82,8 +85,19 @@ class Cards:
         """Go on drawing a view that is open, of a job that nobody waits for any more."""
         card = _Card("", [job])
         card.view = view
+        self._settle_at_exit(view)
         with self._lock:
             self._go_on(card)
+
+    def _settle_at_exit(self, view: View) -> None:
+        """A card is nothing without its kernel, and a page would wait for it: what is saved must stand alone."""
+        if not self._views:
+            atexit.register(self._settle)
+        self._views.append(view)
+
+    def _settle(self) -> None:
+        for view in self._views:
+            view.settle()
 
     def _go_on(self, card: _Card) -> None:
         if card not in self._cards:

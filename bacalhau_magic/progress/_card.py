@@ -86,6 +86,12 @@ class CardView:
                 return True
         return False
 
+    def settle(self) -> None:
+        """The kernel ends, and the card with it: leave the static data alone in its place."""
+        with suppress(Exception):
+            if self._handle is not None and self._static:
+                self._handle.update(dict(self._static), raw=True)  # type: ignore[no-untyped-call]
+
     def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         replaced = False
         with suppress(Exception):

@@ -102,6 +102,9 @@ class TextView:
     def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False
 
+    def settle(self) -> None:
+        pass
+
     def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         with suppress(Exception):
             self._erase()

@@ -34,6 +34,9 @@ class View(Protocol):
     def keep(self, static: Mapping[str, Any]) -> bool:
         """Live on after the cell, with `static` as the MIME data that is saved; False where the view can't."""
 
+    def settle(self) -> None:
+        """The process ends: leave what can stand without it."""
+
     def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:
         """Show the last one, and leave the bundle in the view's place (None: leave nothing).
 
@@ -54,6 +57,9 @@ class NoView:
 
     def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False
+
+    def settle(self) -> None:
+        pass
 
     def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,19 @@ def test_background_cards_tell_their_ends_and_survive_a_reload(lab: Any, page: A
     page.reload()
     title(page, "Failed")
     title(page, "Completed", 1)
+
+
+def test_what_a_live_page_saves_passes_in_batch(lab: Any, page: Any, tmp_path: Path) -> None:
+    """A notebook that was run and saved in a live page, background cells included, has the outputs that nbval finds in a batch run."""
+    cells = ("%%bacalhau\nimport sys\nprint('out')\n[1, 2]", GOOD, "%bacalhau wait last", "scores, model", "%%bacalhau -q\n'quiet'")
+    lab.write("saved.ipynb", LOAD, *cells)
+    lab.open(page, "saved.ipynb")
+    lab.run_all(page)
+    lab.save(page)
+    assert "widget-view" in (lab.root / "saved.ipynb").read_text()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={lab.root}", "--nbval", "--nbval-current-env"]
+    done = subprocess.run([*command, str(lab.root / "saved.ipynb")], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_a_report_and_a_log_can_be_copied(lab: Any, page: Any) -> None:

@@ -207,6 +207,17 @@ def test_after_a_restart_the_notebook_s_jobs_are_there(live: Kernel) -> None:
     assert live.run("len(get_ipython().run_line_magic('bacalhau', 'jobs'))").value == "1"
 
 
+def test_a_card_does_not_outlive_its_kernel(live: Kernel) -> None:
+    """When the kernel ends, the bundle alone is left in a background card's place, so that no page waits for a widget."""
+    ran = live.run("%%bacalhau --bg\n1")
+    shown = ran.outputs[0]["content"]["transient"]["display_id"]
+    live.until(lambda snapshot: snapshot.get("title") == "Completed")
+    live.client.shutdown(restart=False)
+    left = live.last_update(shown)
+    assert left["text/plain"] == "bacalhau: submitted"
+    assert "application/vnd.jupyter.widget-view+json" not in left
+
+
 def test_once_attaches_to_the_unfinished_job(live: Kernel) -> None:
     """--once with the same cell, options and inputs attaches to the unfinished job; another cell is sent; without it the job is named."""
     body = "import time\ntime.sleep(4)\nx * 2"
@@ -259,6 +270,21 @@ def test_an_outage_is_said_and_ends_nothing(far: tuple[Kernel, Server, JobScript
     assert ran.error is not None
     assert ran.error[0] == "JobStoppedError"
     assert script.stops == ["stopped from the notebook"]
+
+
+def test_a_flood_is_thinned_for_the_screen_and_whole_in_the_job(live: Kernel) -> None:
+    """Of a flood the card has the end and says what is missing; a bar that is written over is one line; the job has it all."""
+    ran = live.run(
+        "%%bacalhau --bg --job j --max-result 20MB\nfor n in range(200_000): print(n)\nfor n in range(101): print(f'\\r{n}%|', end='')"
+    )
+    assert ran.error is None, ran.text
+    card = live.until(lambda snapshot: snapshot.get("title") == "Completed")
+    assert sum(len(text) for _, text in card["log"]) <= 20_000
+    assert card["logDropped"] > 1_000_000
+    whole = live.run(
+        "len(j.stdout), j.stdout.startswith('0\\n1\\n'), j.stdout.endswith('199999\\n' + ''.join(f'\\r{n}%|' for n in range(101)))"
+    )
+    assert whole.value == f"({sum(len(str(n)) + 1 for n in range(200_000)) + sum(len(str(n)) + 3 for n in range(101))}, True, True)"
 
 
 def test_run_all(live: Kernel) -> None:

@@ -120,6 +120,16 @@ class Kernel:
                 self._kept.append(message)
         return found[-1]
 
+    def last_update(self, display_id: str, timeout: float = 20) -> dict[str, Any]:
+        """Read on until a display is updated, and give its new data."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                message = self.client.get_iopub_msg(timeout=0.2)
+                if message["msg_type"] == "update_display_data" and message["content"]["transient"]["display_id"] == display_id:
+                    return dict(message["content"]["data"])
+        raise TimeoutError(f"{display_id} was not updated within {timeout} s")
+
     def press(self, content: dict[str, Any]) -> None:
         """A button of the newest card is pressed."""
         data = {"method": "custom", "content": content}
