@@ -95,6 +95,21 @@ def test_on_a_cluster(folder: Path, door: _daemon.TcpDoor, tmp_path: Path) -> No
         assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX pipe")
+def test_reader_that_goes_early(folder: Path) -> None:
+    """A reader that closes its end, as `| head` does, gets no traceback in return."""
+    command = [sys.executable, "-m", "bacalhau_magic", "doctor"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert said == ""
+
+
 def test_wrong_key(folder: Path, door: _daemon.TcpDoor) -> None:
     """A key that is refused fails its check with the server's reason and the setting, and the exit code is 1."""
     with gateway(door, f"Bearer {KEY}") as opened:
