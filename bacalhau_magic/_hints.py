@@ -47,8 +47,11 @@ def _packages(request: CellRequest) -> Iterator[str]:
 
 
 def advise(result: JobResult, request: CellRequest, target: Target) -> None:
-    """Give the error of a cell that did not find a file the hint that helps, where there is one."""
+    """Give the error of a cell its line's text, and where a file was not found the hint that helps, as far as there is one."""
     error = result.error
+    if isinstance(error, JobFailedError) and error.line:
+        lines = request.code.split("\n")
+        error.source = lines[error.line - 1].strip() if error.line <= len(lines) else ""
     if isinstance(error, RemoteCellError) and not error.hint:
         error.hint = _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:

@@ -104,15 +104,16 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
             job_id=job_id,
             ename=facts.get("ename") or "Error",
             evalue=facts.get("evalue") or "",
+            mro=facts.get("mro") or (),
             traceback_text=facts.get("traceback") or f"{facts.get('ename') or 'Error'}: {facts.get('evalue') or ''}",
         )
     code = bundle.exit_code or 0
     if bundle.outcome == "exit" and (code or error):
-        return _exit(result, code, error.get("evalue", "") if error else "")
+        return _exit(result, code, error.get("evalue", "") if error else "", bundle.line)
     return None
 
 
-def _exit(result: JobResult, code: int, said: str = "") -> JobFailedError:
+def _exit(result: JobResult, code: int, said: str = "", line: int | None = None) -> JobFailedError:
     tail = _tail(result.stderr)
     last = said or (tail.rsplit("\n", 1)[-1].strip() if tail else "")
     hints = {
@@ -120,12 +121,13 @@ def _exit(result: JobResult, code: int, said: str = "") -> JobFailedError:
         127: "A command is not in the image: choose another with --image.",
         137: "It was killed; where memory was short: --memory.",
     }
-    what = f"The cell ended with exit code {code}"
+    what = f"The cell ended with exit code {code}" + (f" in line {line}" if line else "")
     return JobFailedError(
         f"{what}: {last}" if last else f"{what}.",
         job_id=result.ref.job_id,
         exit_code=code,
         stderr_tail=tail,
+        line=line,
         hint=hints.get(code, ""),
     )
 

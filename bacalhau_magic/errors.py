@@ -220,6 +220,7 @@ class RemoteCellError(JobError):
         return [*lines, f"  → {self.hint}"] if self.hint else lines
 
 
+_BUILT_IN = frozenset(name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, BaseException))
 _NOT_MIXED = (UnicodeError, BaseExceptionGroup, SyntaxError, StopIteration, StopAsyncIteration)
 """Classes that take more than a text, or that mean something to who passes them on: a shell shows a syntax error in its
 own way, a coroutine may not raise StopIteration."""
@@ -227,7 +228,7 @@ own way, a coroutine may not raise StopIteration."""
 
 @cache
 def _remote_class(ename: str) -> type[RemoteCellError]:
-    """The class to raise for a remote `ename`: ours, and the built-in one as well where that takes plain arguments."""
+    """The class to raise for a built-in `ename`: ours, and that one as well where it takes plain arguments."""
     builtin = getattr(builtins, ename, None)
     if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
         return RemoteCellError
@@ -239,21 +240,49 @@ def _remote_class(ename: str) -> type[RemoteCellError]:
         return RemoteCellError
 
 
-def remote_cell_error(*, job_id: str, ename: str, evalue: str, traceback_text: str, hint: str = "") -> RemoteCellError:
-    """A `RemoteCellError` that `except <ename>` catches as well, where `ename` is a plain built-in exception."""
-    return _remote_class(ename)(job_id=job_id, ename=ename, evalue=evalue, traceback_text=traceback_text, hint=hint)
+def remote_cell_error(
+    *, job_id: str, ename: str, evalue: str, traceback_text: str, mro: Sequence[str] = (), hint: str = ""
+) -> RemoteCellError:
+    """A `RemoteCellError` that `except <ename>` catches as well, where `ename` is a plain built-in exception.
+
+    Of another class it is the nearest built-in one among its bases, whose names are in `mro`.
+    """
+    builtin = next((name for name in (ename, *mro) if name in _BUILT_IN), "Exception")
+    return _remote_class(builtin)(job_id=job_id, ename=ename, evalue=evalue, traceback_text=traceback_text, hint=hint)
 
 
 class JobFailedError(JobError):
-    """The job failed; `causes` are the executions' own messages, `stderr_tail` the last lines on stderr."""
+    """The job failed; `causes` are the executions' own messages, `stderr_tail` the last lines on stderr.
+
+    `line` is the cell's line (from 1) whose command failed, and `source` its text, where they are known.
+    """
 
     def __init__(
-        self, message: str, *, job_id: str, exit_code: int | None = None, stderr_tail: str = "", causes: Sequence[str] = (), hint: str = ""
+        self,
+        message: str,
+        *,
+        job_id: str,
+        exit_code: int | None = None,
+        stderr_tail: str = "",
+        causes: Sequence[str] = (),
+        line: int | None = None,
+        hint: str = "",
     ) -> None:
         super().__init__(message, job_id=job_id, hint=hint)
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
         self.causes = tuple(causes)
+        self.line = line
+        self.source = ""
+
+    def _render_traceback_(self) -> list[str]:
+        where = [f"line {self.line}:", f"    {self.source}"] if self.line and self.source else []
+        return [*where, *super()._render_traceback_()]
+
+    @property
+    def traceback_text(self) -> str:
+        """What is shown of it, as one text."""
+        return "\n".join(self._render_traceback_()) + "\n"
 
 
 class JobUnplaceableError(JobError):

@@ -67,6 +67,14 @@ bm_has setsid && bm_group=setsid
   [ -f "$bm_here/vars.sh" ] && . "$bm_here/vars.sh"
   bm_file=$bm_here/$BM_FILE
   eval "set -- $BM_COMMAND \"\$bm_file\" $BM_ARGS"
+  # Bash notes where a command failed: an ERR trap, which `set -E` takes into functions, and nobody else inherits.
+  case $1:${BASH_ENV-}:$bm_own in
+    bash::*[!A-Za-z0-9_./-]*) ;;
+    bash::*)
+      printf 'unset BASH_ENV\nset -E\ntrap '\''printf "%%s %%s\\n" "$?" "$LINENO" >%s/failed'\'' ERR\n' "$bm_own" >"$bm_own/env.sh"
+      export BASH_ENV="$bm_own/env.sh"
+      ;;
+  esac
   unset BM_NONCE BM_FILE BM_MAX_RESULT BM_TIMEOUT BM_COMMAND BM_ARGS
   exec $bm_group "$@"
 ) &
@@ -108,6 +116,12 @@ if [ -f "$bm_own/timed-out" ]; then
   bm_error='{"ename":"TimeoutError","evalue":"The cell ran longer than its time limit of '$BM_TIMEOUT' seconds.","traceback":"","mro":[]}'
 fi
 
+bm_line=null
+if [ -f "$bm_own/failed" ]; then
+  read -r bm_status bm_at <"$bm_own/failed"
+  [ "$bm_status" = "$bm_code" ] && case $bm_at in '' | *[!0-9]*) ;; *) bm_line=$bm_at ;; esac
+fi
+
 bm_size() { wc -c <"$1" | tr -d ' '; }
 bm_byte() { printf "\\$(printf '%03o' "$1")"; }
 
@@ -124,7 +138,7 @@ if [ -n "$bm_packets" ]; then
   done
   bm_header='{"outcome":"'$bm_outcome'","exit_code":'$bm_code',"error":'$bm_error',"parts":[{"name":"stdout","size":'$(bm_size "$bm_own/stdout")
   bm_header=$bm_header'},{"name":"stderr","size":'$(bm_size "$bm_own/stderr")'}],"unsendable":{},"missing":[],"truncated":['${bm_truncated#,}
-  bm_header=$bm_header'],"phases":{},"displays":[],"python":""}'
+  bm_header=$bm_header'],"phases":{},"displays":[],"python":"","line":'$bm_line'}'
   bm_length=${#bm_header}
   {
     printf BMS1

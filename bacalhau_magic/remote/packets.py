@@ -385,7 +385,7 @@ class Bundle:
 
     `outcome` is "ok", "error", "exit" or "timeout"; `error` a dict of ename, evalue, traceback (texts) and mro (names), or
     None. `parts` maps a part's name to its bytes, `types` to its type's name. `unsendable` maps a wanted name ("" is
-    the cell's value) to the reason, `phases` a phase to seconds.
+    the cell's value) to the reason, `phases` a phase to seconds; `line` is where a shell's command failed, or None.
     """
 
     __slots__ = (
@@ -393,6 +393,7 @@ class Bundle:
         "error",
         "exit_code",
         "header",
+        "line",
         "missing",
         "outcome",
         "parts",
@@ -416,6 +417,7 @@ class Bundle:
         self.phases = header["phases"]
         self.displays = header["displays"]
         self.python = header["python"]
+        self.line = header["line"]
 
     @property
     def stdout(self):
@@ -508,6 +510,7 @@ def _checked(header, types):
         "phases": {name: span for name, span in phases.items() if type(span) in (int, float)} if isinstance(phases, dict) else {},
         "displays": displays if isinstance(displays, list) else [],
         "python": _text(header.get("python")),
+        "line": header["line"] if type(header.get("line")) is int and 0 < header["line"] < 1 << 31 else None,
     }
 
 

@@ -1,0 +1,93 @@
+"""Remote errors as if they had happened here: chains, notes, groups, classes, exit codes, signals, a shell's failing line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from kernels import Kernel
+
+
+def failed(shell: Kernel, cell: str) -> str:
+    """The text that a failing cell shows, without colours."""
+    ran = shell.run(f"%%bacalhau {cell}")
+    assert ran.error is not None, ran.text
+    return re.sub(r"\x1b\[[0-9;]*m", "", ran.text)
+
+
+def test_chains_and_notes(shell: Kernel) -> None:
+    """A cause and a note are shown as Python shows them, on the cell's own lines, and the text is an attribute."""
+    text = failed(shell, "\ntry:\n    {}['k']\nexcept KeyError as e:\n    e.add_note('noted')\n    raise RuntimeError('outer') from e")
+    assert re.search(
+        r"line 2, in <module>\n    \{\}\['k'\]\n +~+\^+\nKeyError: 'k'\nnoted\n\nThe above exception was the direct cause", text
+    )
+    assert "line 5, in <module>\n    raise RuntimeError('outer') from e\nRuntimeError: outer" in text
+    assert shell.run("import sys; sys.last_value.traceback_text.count('Traceback')").value == "2"
+
+
+def test_groups(shell: Kernel) -> None:
+    """An exception group shows its parts, nested ones too."""
+    text = failed(shell, "\nraise ExceptionGroup('eg', [ValueError(1), ExceptionGroup('inner', [TypeError('t')])])")
+    assert "ExceptionGroup: eg (2 sub-exceptions)" in text
+    assert "| TypeError: t" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "caught", "ename"),
+    [
+        ("import json\\njson.loads('{bad')", "ValueError", "JSONDecodeError"),
+        ("class Mine(KeyError): pass\\nraise Mine('k')", "KeyError", "Mine"),
+        ("open('/none')", "FileNotFoundError", "FileNotFoundError"),
+        ("class Own(Exception): pass\\nraise Own()", "Exception", "Own"),
+    ],
+)
+def test_classes_that_do_not_exist_here(shell: Kernel, cell: str, caught: str, ename: str) -> None:
+    """A class of the job alone is caught as the built-in class that it is based on, and named as itself."""
+    ran = shell.run(
+        f'try:\n    get_ipython().run_cell_magic("bacalhau", "-q", "{cell}")\nexcept {caught} as e:\n    print(e.ename, type(e).__name__)'
+    )
+    own = f"RemoteCellError[{caught}]" if caught != "Exception" else "RemoteCellError"
+    assert ran.stream("stdout") == f"{ename} {own}\n", ran.text
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "said"),
+    [
+        ("\nimport sys\nsys.exit(3)", 3, "exit code 3"),
+        ("\nimport sys\nsys.exit('a reason')", 1, "exit code 1: a reason"),
+        ("\nimport os\nos._exit(9)", 9, "exit code 9"),
+        ("\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", 139, "killed by SIGSEGV"),
+        ("\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)", 143, "killed by SIGTERM"),
+        ("--lang javascript\nprocess.exit(4)", 4, "exit code 4"),
+    ],
+)
+def test_exit_codes_and_signals(shell: Kernel, cell: str, code: int, said: str) -> None:
+    """An exit code comes back as a number, and a signal by its name."""
+    assert said in failed(shell, cell)
+    assert shell.run("import sys; sys.last_value.exit_code").value == str(code)
+
+
+@pytest.mark.parametrize(
+    ("cell", "line", "source", "code"),
+    [
+        ("echo one\ncat /none\necho two", "2", "cat /none", 1),
+        ("f() {\n  false\n}\nif false; then :; fi\nfalse || true\nf", "2", "false", 1),
+        ("true\nx=$(exit 4)", "2", "x=$(exit 4)", 4),
+        ("false | cat", "1", "false | cat", 1),
+        ("trap 'echo mine' EXIT\nbash -c false || true\n( exit 3 )", "3", "( exit 3 )", 3),
+        ("false || true\nexit 7", "None", "", 7),
+    ],
+)
+def test_the_line_of_a_shell(shell: Kernel, cell: str, line: str, source: str, code: int) -> None:
+    """A Bash cell's failing line is shown with its exit code; an exit of the cell's own has none."""
+    text = failed(shell, f"--lang bash\n{cell}")
+    if source:
+        assert f"line {line}:\n    {source}\n" in text
+    assert shell.run("import sys; e = sys.last_value; e.line, e.source, e.exit_code").value == f"({line}, {source!r}, {code})"
+    assert shell.run("e.traceback_text.strip() != ''").value == "True"
+
+
+def test_a_shell_s_world_is_as_before(shell: Kernel) -> None:
+    """The note of the failing line leaves nothing in the cell's environment, and its own traps and children alone."""
+    ran = shell.run('%%bacalhau --lang bash\nenv | grep -c BASH_ENV || true\nset +e\ntrap "echo own" ERR\nfalse\nbash -c "false"; echo $?')
+    assert ran.stream("stdout") == "0\nown\nown\n1\n", ran.text
