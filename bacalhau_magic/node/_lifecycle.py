@@ -67,6 +67,15 @@ def execution_failed(execution: str, message: str, *, topic: str = "Running Exec
     return Event(message, topic, execution, {"IsError": "true"})
 
 
+def image_failed(execution: str, message: str, image: str) -> Event:
+    hint = (
+        "An internal system error occurred. This could be due to resource constraints. "
+        "Check system resources and Docker logs for more information."
+    )
+    details = {"ErrorCode": "Docker:SystemError", "FailsExecution": "true", "Hint": hint, "Image": image, "IsError": "true"}
+    return Event(message, "Exec Scanning", execution, details)
+
+
 def log_cut(execution: str, stream: str) -> Event:
     return Event(f"The log of {stream} was cut after 1 GiB", "Running Execution", execution)
 

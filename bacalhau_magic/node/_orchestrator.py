@@ -7,6 +7,8 @@ import copy
 import hashlib
 import json
 import os
+import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -53,6 +55,7 @@ class Orchestrator:
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
         self._unready: list[str] = []
+        self._scanning: set[str] = set()
         self._parked: list[str] = []
         """Queued jobs, in order: they are looked at again whenever an execution has ended."""
         self._free_gpus: list[Gpu] = []
@@ -63,7 +66,7 @@ class Orchestrator:
     @property
     def busy(self) -> bool:
         """Whether a job is not over yet, or a payload is still being cleared away."""
-        return bool(self.attempts or self._timers or self._unready or len(self.queue))
+        return bool(self.attempts or self._timers or self._unready or self._scanning or len(self.queue))
 
     def equip(self, executors: Executors) -> None:
         """What this machine can run jobs with is known: the jobs that waited for it are looked at."""
@@ -213,7 +216,8 @@ class Orchestrator:
                 continue
             self._set_timer(job)
             if executions:
-                self._enqueue(job, executions[-1])
+                with self.store.writing():
+                    self._accept(job, executions[-1]) if job.state == _lifecycle.PENDING else self._enqueue(job, executions[-1])
             elif job.state == _lifecycle.QUEUED:
                 self._queue_timer(job)
                 self._parked.append(job.id)
@@ -282,7 +286,18 @@ class Orchestrator:
         now = time.time_ns()
         execution = ExecutionRow(f"e-{uuid.uuid4()}", job.id, job.version, evaluation, job.version * 1000 + number, now, now)
         self.store.put_execution(execution)
-        events = [_lifecycle.requested(execution.id, self.node_id)]
+        self.store.add_events(job, _lifecycle.requested(execution.id, self.node_id))
+        executor = self._executor((job.task.get("Meta") or {}).get(_marks.META_INTERPRETER, ""))
+        if self.executors is None or executor is not self.executors.container:
+            self._accept(job, execution)
+            return
+        self._scanning.add(execution.id)
+        image = str((job.task["Engine"].get("Params") or {}).get("Image", ""))
+        threading.Thread(target=self._scan, args=(execution.id, executor, image), daemon=True).start()
+
+    def _accept(self, job: JobRow, execution: ExecutionRow) -> None:
+        """The execution is this node's: it runs, or waits for room."""
+        events = []
         if not job.ran:
             events.append(_lifecycle.state_update(_lifecycle.RUNNING))
             job.ran = True
@@ -290,6 +305,31 @@ class Orchestrator:
         job.state, job.message = _lifecycle.RUNNING, ""
         self.store.touch_job(job)
         self._enqueue(job, execution)
+
+    def _scan(self, execution_id: str, executor: Executor, image: str) -> None:
+        """Gets a container's image, on a thread of its own."""
+        problem = ""
+        try:
+            executor.ready(image)
+        except (OSError, subprocess.SubprocessError) as error:
+            problem = str(error)
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._scanned, execution_id, problem, image)
+
+    def _scanned(self, execution_id: str, problem: str, image: str) -> None:
+        self._scanning.discard(execution_id)
+        execution = self.store.execution(execution_id)
+        job = self.store.job(execution.job) if execution else None
+        if execution is None or job is None or execution.over or job.over:
+            return
+        with self.store.writing():
+            if problem:
+                self._end_execution(job, execution, Outcome(problem), _lifecycle.image_failed(execution_id, problem, image))
+            else:
+                self._accept(job, execution)
+        if problem:
+            self._evaluate(job)
+        self._fill()
 
     def _enqueue(self, job: JobRow, execution: ExecutionRow) -> None:
         # A log stream that opens now waits for the first line, even while the execution waits for room.
@@ -388,12 +428,12 @@ class Orchestrator:
                 self._parked += parked[number + 1 :]
                 return
 
-    def _end_execution(self, job: JobRow, execution: ExecutionRow, outcome: Outcome) -> None:
+    def _end_execution(self, job: JobRow, execution: ExecutionRow, outcome: Outcome, event: Event | None = None) -> None:
         execution.desired = _lifecycle.DESIRED_STOPPED
         if outcome.failure:
             execution.compute, execution.compute_message = _lifecycle.EXECUTION_FAILED, outcome.failure
             execution.desired_message = "execution failed"
-            event = _lifecycle.execution_failed(execution.id, outcome.failure, topic=outcome.topic)
+            event = event or _lifecycle.execution_failed(execution.id, outcome.failure, topic=outcome.topic)
         else:
             execution.compute, execution.desired_message = _lifecycle.EXECUTION_COMPLETED, "execution completed"
             execution.output, execution.published = dict(outcome.output), outcome.published
@@ -404,7 +444,10 @@ class Orchestrator:
 
     def _wait_or_fail(self, job: JobRow, reason: str, missing: int) -> None:
         message = _lifecycle.not_enough_nodes(self.node_id, reason, missing)
-        if self._queue_left(job) > 0:
+        if self._queue_left(job) > 0 and reason == _lifecycle.TRIED_TWICE and not job.ran:
+            # As recorded: a job whose image can't be pulled stays Pending until its queue timeout.
+            self._queue_timer(job)
+        elif self._queue_left(job) > 0:
             job.state, job.message = _lifecycle.QUEUED, f"Job queued. {message}"
             self.store.add_events(job, _lifecycle.queued(job.message))
             self.store.touch_job(job)
@@ -484,9 +527,9 @@ class Orchestrator:
 
     def _queue_timeout(self, job_id: str, version: int) -> None:
         job = self.store.job(job_id)
-        if job is None or job.state != _lifecycle.QUEUED or job.version != version:
+        if job is None or job.state not in (_lifecycle.QUEUED, _lifecycle.PENDING) or job.version != version:
             return
-        message = job.message.removeprefix("Job queued. ")
+        message = job.message.removeprefix("Job queued. ") or _lifecycle.not_enough_nodes(self.node_id, _lifecycle.TRIED_TWICE, job.wanted)
         with self.store.writing():
             self.store.add_events(job, _lifecycle.unplaceable(message, job.wanted))
             self._end_job(job, _lifecycle.FAILED, message)

@@ -62,6 +62,10 @@ def normal(value: Any) -> Any:
         # What docker and runc say around their own sentence.
         (r"Error response from daemon: .*unable to start container process: ", ""),
         (r"(exec: \"\S+\": executable file not found in \$PATH): unknown", r"\1"),
+        (
+            r"Error response from daemon: Get .*no such host|.*(initializing source|pinging container registry|dial tcp).*",
+            "<the registry is not there>",
+        ),
         (r"job name: \S+|for job \S+ with ID", "<name>"),
     ):
         value = re.sub(pattern, word, value)
@@ -156,6 +160,8 @@ def sent(name: str, node: Node, *, host: bool) -> dict[str, Any]:
     task = body["Job"]["Tasks"][0]
     if task["Resources"].get("CPU") == "1.5":
         task["Resources"]["CPU"] = f"{0.94 * capacity(node):.2f}"
+    if not name.startswith("same-name"):
+        body["Job"]["Name"] += "-host" if host else "-container"
     if host:
         task["Meta"] = {_marks.META_INTERPRETER: sys.executable, _marks.META_LANGUAGE: "bash"}
     return dict(body)
@@ -198,7 +204,12 @@ class Run:
         self.states: list[dict[str, Any]] = []
         until, acted = time.monotonic() + 60, "action" not in self.recorded
         last = self.recorded["job_states"][-1][1]["StateType"]
-        while not self.states or self.states[-1]["StateType"] not in {*TERMINAL, last}:
+        tries = len(self.recorded["executions"]["Items"] or [])
+        while (
+            not self.states
+            or self.states[-1]["StateType"] not in {*TERMINAL, last}
+            or (last == "Pending" and [item["ComputeState"]["StateType"] for item in node.executions(self.identity)] != [10] * tries)
+        ):
             assert time.monotonic() < until, self.states
             state = node.job(self.identity)["State"]
             if not self.states or state != self.states[-1]:
@@ -260,12 +271,18 @@ def test_same_as_recorded(run: Run) -> None:
     """Submit answer, states, job, executions, history, log and results of a scenario are the recorded ones."""
     recorded = run.recorded
     assert shape(run.submit) == shape(recorded["submit"]["body"])
+    check_memory(run)
     check_states(run)
     check_job(run)
     check_executions(run)
     check_history(run)
     check_log(run)
     assert normal(run.results) == normal(recorded["results"])
+
+
+def check_memory(run: Run) -> None:
+    if run.executions and run.executions[0]["RunOutput"]["ExitCode"] == 137 and run.recorded["scenario"].startswith("out-of-memory"):
+        pytest.skip("this container engine does not say that the kernel killed for memory (podman with cgroups of version 1)")
 
 
 def check_states(run: Run) -> None:

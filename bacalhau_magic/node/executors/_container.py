@@ -17,7 +17,7 @@ from ._limits import PREFIX, PROCESSES
 from ._payload import Payload, Watch, spawn
 from ._seam import Ending, Running, RunSpec
 
-__all__ = ["ContainerExecutor", "command_line"]
+__all__ = ["ContainerExecutor", "command_line", "qualified"]
 
 # What the engine's own command line needs; nothing of it reaches the container.
 _KEPT = (
@@ -31,6 +31,13 @@ _KEPT = (
     "DOCKER_CONTEXT",
     "CONTAINER_HOST",
 )
+
+# What an engine's client ends with when it could not start a container's process; a process itself may end so, too.
+_NEVER_RAN = {
+    125: "the container engine refused it",
+    126: 'exec: "{}": permission denied',
+    127: 'executable file not found: exec: "{}": executable file not found in $PATH',
+}
 
 
 class ContainerExecutor:
@@ -55,7 +62,7 @@ class ContainerExecutor:
             if program is None:
                 continue
             try:
-                answer = _call([program, "info", "--format", "{{.ID}}" if engine == "docker" else "{{.Host.Os}}"], timeout=10)
+                answer = _call([program, "info", "--format", "{{.ID}}" if engine == "docker" else "{{.Host.Arch}}"], timeout=10)
             except (OSError, subprocess.SubprocessError):
                 why = f"{engine} does not answer"
                 continue
@@ -65,14 +72,18 @@ class ContainerExecutor:
             why = f"{engine} does not answer: {_last_line(answer.stderr)}".rstrip(": ")
         return None, why
 
+    def ready(self, image: str) -> None:
+        """Pulls an image that is not here yet. Raises OSError with the engine's words."""
+        if _call([self._program, "image", "inspect", image], timeout=60).returncode:
+            pulled = _call([self._program, "pull", "--quiet", qualified(image) if self.name == "podman" else image], timeout=3600)
+            if pulled.returncode:
+                raise OSError(_last_line(pulled.stderr) or f"image not available: {image}")
+
     def start(self, spec: RunSpec) -> Running:
-        """Starts the container, pulling its image first. Raises OSError with the words to record when it can't be started."""
+        """Starts the container of an image that is here. Raises OSError with the words to record when it can't be started."""
         if spec.domains:
             raise OSError("network by domain is not available here")
-        if _call([self._program, "image", "inspect", spec.image], timeout=60).returncode:
-            pulled = _call([self._program, "pull", "--quiet", spec.image], timeout=3600)
-            if pulled.returncode:
-                raise OSError(f'failed to pull image "{spec.image}": {_last_line(pulled.stderr)}')
+        self.ready(spec.image)
         user = f"{os.getuid()}:{os.getgid()}" if self.name == "docker" and os.getuid() else ""
         name = PREFIX + spec.execution_id
         process = spawn(
@@ -83,7 +94,7 @@ class ContainerExecutor:
         )
         folders = tuple(mount.source for mount in spec.mounts if not mount.read_only)
         payload = Payload(process, watch=Watch(disk=spec.disk, folders=folders), cleaned=partial(self._remove, name))
-        return _Container(payload, self._program, name)
+        return _Container(payload, self._program, name, spec.argv[0] if spec.argv else spec.image)
 
     def sweep(self, execution_ids: Collection[str]) -> None:
         """Kills and removes whatever these executions left, after the node itself was killed."""
@@ -101,10 +112,11 @@ class ContainerExecutor:
 class _Container:
     """A container under way: the engine's own client is the process that is waited for."""
 
-    def __init__(self, payload: Payload, program: str, name: str) -> None:
+    def __init__(self, payload: Payload, program: str, name: str, command: str) -> None:
         self._payload = payload
         self._program = program
         self._name = name
+        self._command = command
         self._lock = threading.Lock()
         self._ending: Ending | None = None
 
@@ -115,8 +127,7 @@ class _Container:
             return None
         with self._lock:
             if self._ending is None:
-                out_of_memory = not ending.killed and ending.exit_code and self._ran_out_of_memory()
-                self._ending = Ending(ending.exit_code, "memory", "memory limit exceeded") if out_of_memory else ending
+                self._ending = ending if ending.killed or not ending.exit_code else self._explained(ending)
             return self._ending
 
     def stop(self, grace: float = 2.0) -> None:
@@ -130,16 +141,33 @@ class _Container:
         """Makes sure that the container is gone."""
         self._payload.clean()
 
-    def _ran_out_of_memory(self) -> bool:
+    def _explained(self, ending: Ending) -> Ending:
+        """What the engine knows of an exit code: whether the kernel killed for memory, or nothing ever ran."""
         try:
-            return _call([self._program, "inspect", "--format", "{{.State.OOMKilled}}", self._name], timeout=10).stdout.strip() == "true"
+            facts = _call(
+                [self._program, "inspect", "--format", "{{.State.OOMKilled}} {{.State.StartedAt}}", self._name], timeout=10
+            ).stdout
         except (OSError, subprocess.SubprocessError):
-            return False
+            return ending
+        killed, _, started = facts.strip().partition(" ")
+        if killed == "true":
+            return Ending(ending.exit_code, "memory", "memory limit exceeded")
+        if started.startswith("0001-01-01") and ending.exit_code in _NEVER_RAN:
+            return Ending(None, "", f"failed to start container: {_NEVER_RAN[ending.exit_code].format(self._command)}")
+        return ending
+
+
+def qualified(image: str) -> str:
+    """An image's name with its registry: docker's own where none is named, as docker reads it and podman need not."""
+    first, slash, _ = image.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def command_line(spec: RunSpec, name: str, *, user: str = "", dev: Path = Path("/dev")) -> list[str]:
     """The engine's arguments for this run. Values of variables stay out of it: other users can read command lines."""
-    words = ["run", "--name", name, "--pull", "never", "--init", "--pids-limit", str(PROCESSES)]
+    words = ["run", "--name", name, "--pull", "never", "--pids-limit", str(PROCESSES)]
     words += ["--security-opt", "no-new-privileges", "--network", "none" if spec.network in ("none", "") else "bridge"]
     words += ["--cpus", f"{spec.cpus:g}", "--memory", f"{spec.memory}b", "--memory-swap", f"{spec.memory}b"]
     nvidia = [str(gpu.index) for gpu in spec.gpus if gpu.vendor == _gpus.NVIDIA]

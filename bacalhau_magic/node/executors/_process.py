@@ -43,6 +43,9 @@ class ProcessExecutor:
             "time": _marks.LIMIT_ENFORCED,
         }
 
+    def ready(self, _image: str) -> None:
+        """Nothing: the interpreter is here."""
+
     def start(self, spec: RunSpec) -> Running:
         """Starts the payload. Raises OSError with the words to record when it can't be started."""
         if spec.domains:

@@ -85,6 +85,10 @@ class Executor(Protocol):
     why: str
     limits: Mapping[str, str]
 
+    def ready(self, image: str) -> None:
+        """Gets what a run of this image needs first, which may take long. Raises OSError with the words to record."""
+        ...
+
     def start(self, spec: RunSpec) -> Running:
         """Starts the payload. Raises OSError with the words to record when it can't be started."""
         ...

@@ -12,7 +12,7 @@ import pytest
 from bench import MIB, Bench, cgroups_of
 
 from bacalhau_magic.node.executors import _limits
-from bacalhau_magic.node.executors._container import ContainerExecutor, command_line
+from bacalhau_magic.node.executors._container import ContainerExecutor, command_line, qualified
 from bacalhau_magic.node.executors._gpus import AMD, NVIDIA, Gpu
 from bacalhau_magic.node.executors._interpreters import Interpreters
 from bacalhau_magic.node.executors._limits import Cgroups
@@ -152,6 +152,21 @@ def test_the_line_of_a_container(tmp_path: Path) -> None:
         ("--mount", "type=bind,source=/node/out,target=/outputs"),
     }
     assert "secret" not in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("python:3.11-slim", "docker.io/library/python:3.11-slim"),
+        ("ann/tool", "docker.io/ann/tool"),
+        ("ghcr.io/ann/tool:1", "ghcr.io/ann/tool:1"),
+        ("localhost/mine", "localhost/mine"),
+        ("registry:5000/mine", "registry:5000/mine"),
+    ],
+)
+def test_an_image_without_a_registry_is_dockers(image: str, name: str) -> None:
+    """An image's name means the same with podman as with docker."""
+    assert qualified(image) == name
 
 
 @pytest.mark.container
