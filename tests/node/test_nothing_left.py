@@ -35,10 +35,14 @@ class Traces:
         return processes_with(self.mark)
 
     def groups(self) -> list[str]:
-        return [name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names if any(e in name for e in self.executions())]
+        return groups_named(self.executions())
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.places.store) in line]
+
+    def prepared(self) -> list[str]:
+        """The sandbox that waits for the next job while the node lives; it is nobody's yet."""
+        return [folder.name for folder in (self.places.store / "probe").glob("prepared-*")]
 
     def executions(self) -> list[str]:
         return [folder.name for folder in (self.places.store / "executions").iterdir()]
@@ -47,7 +51,9 @@ class Traces:
         """Names below the store that are not the node's own memory, the jobs' inputs, logs and published results."""
         store = self.places.store
         kept = {"node.db", "node.db-wal", "node.db-shm", "executions", "jobs", "staging", "probe", "etc", "programs.json"}
-        found = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.relative_to(store).parts[:2] != ("probe", "etc")}
+        waiting = self.prepared() if _daemon.find(self.places) else []
+        paths = [path for path in store.rglob("*") if not set(path.parts) & set(waiting)]
+        found = {path.relative_to(store).as_posix() for path in paths if path.relative_to(store).parts[:2] != ("probe", "etc")}
         return {
             name
             for name in found
@@ -62,6 +68,10 @@ class Traces:
             "files": self.files(),
             "temporary": sorted(path.name for path in self.temporary.iterdir()),
         }
+
+
+def groups_named(words: list[str]) -> list[str]:
+    return [name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names if any(word in name for word in words)]
 
 
 _NOTHING = {"processes": [], "groups": [], "mounts": [], "files": set(), "temporary": []}
@@ -138,6 +148,7 @@ def test_nothing_is_left_behind(traces: Traces, kernel: Kernel, tmp_path: Path) 
     until(traces.processes)
     first = _daemon.find()
     assert first is not None
+    waiting = traces.prepared()
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: _daemon.find() is None)
 
@@ -149,6 +160,8 @@ def test_nothing_is_left_behind(traces: Traces, kernel: Kernel, tmp_path: Path) 
     # The executors were tried before it answered for its own node info.
     again.ask("GET", "/api/v1/agent/node")
     assert traces.all() == _NOTHING
+    assert not set(waiting) & set(traces.prepared())
+    assert not groups_named(waiting)
     ran = kernel.run("lost.result()")
     assert ran.error is not None
     assert "was restarted while the job ran" in ran.text
@@ -166,7 +179,9 @@ def test_nothing_is_left_behind(traces: Traces, kernel: Kernel, tmp_path: Path) 
     again.ask("POST", "/bacalhau-magic/prune", {"OlderThan": 0})
     assert traces.executions() == []
     assert list((traces.places.store / "jobs").iterdir()) == []
+    waiting = traces.prepared()
     assert _daemon.stop()
     assert traces.all() == _NOTHING
+    assert not groups_named(waiting)
     assert not traces.places.socket.exists()
     assert not traces.places.file.exists()
