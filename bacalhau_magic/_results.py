@@ -176,7 +176,7 @@ def _without_bundle(
         )
     else:
         result = replace(result, verified=False, notices=("The result was not verified: it comes from the job's log alone.",))
-        read = of_stdout(result, language, options, truncated=False)
+        read = of_stdout(result, language, options, truncated=len(ended.stdout) >= options.max_result)
         if read.error is None:
             return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)
         error = read.error

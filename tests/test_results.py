@@ -285,6 +285,14 @@ def test_image_without_the_wrappers_tools() -> None:
     assert (failed.exit_code, failed.stderr_tail) == (4, "no")
 
 
+def test_log_text_above_the_limit_is_no_value() -> None:
+    """Text that comes from the log alone is bounded by --max-result, and what is cut there is never read as a value."""
+    for asked in ({"as_": "json"}, {"outputs": ["a"]}):
+        got = bare(Ended(record(), stdout="[" + "1," * 600), lang="bash", max_result="1KB", **asked)
+        assert isinstance(got.error, CorruptResultError)
+        assert "--max-result" in got.error.hint
+
+
 # Jobs that did not complete
 
 
