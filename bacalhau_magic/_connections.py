@@ -13,6 +13,7 @@ from ._stages import Credential, Endpoint
 from ._tables import Table, Text
 from .client import Client
 from .errors import ApiError, ConfigError, OptionError, UnauthorizedError
+from .options import JobOptions
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -32,9 +33,19 @@ def use(session: Session, words: list[str]) -> Table | Text:
             url, file = session.trust_project(undo=True)
             return Text(f"Not trusted any more: {url}, which {file} names.")
         case [name] if not name.startswith("-"):
+            _refuse(session, name)
             session.configure({"profile": name})
             return Text(f"Profile {name}.{_in_force(session)}")
     raise OptionError("%bacalhau use takes one PROFILE, --trust or --untrust.", option="use", hint="%bacalhau use lists the profiles.")
+
+
+def _refuse(session: Session, name: str) -> None:
+    """Raise OptionError for a profile that is not there, or that a policy does not allow."""
+    try:
+        session.settings_for(JobOptions(profile=name))
+    except OptionError as problem:
+        said = problem.message.removeprefix("--profile: ")
+        raise OptionError(f"%bacalhau use {name}: {said}", option="use", hint=problem.hint) from None
 
 
 def _profiles_table(session: Session) -> Table:

@@ -280,7 +280,7 @@ def test_use_profile(desk: Desk, door: _daemon.TcpDoor, tmp_path: Path, monkeypa
         assert "completed" in desk.do(f"show {job.id}")
         assert len(first.seen) > seen
         assert second.paths() == []
-        with pytest.raises(ConfigError, match="no profile"):
+        with pytest.raises(OptionError, match="no profile"):
             desk.do("use third")
         assert desk.session.settings.endpoint is not None
         assert desk.session.settings.endpoint.url == second.url
@@ -294,8 +294,11 @@ def test_profile_under_a_policy(desk: Desk, tmp_path: Path, monkeypatch: pytest.
     (folder / "work.yaml").write_text("endpoint: https://work.example\n")
     monkeypatch.setenv("BACALHAU_DIR", str(folder.parent))
     monkeypatch.setenv("BACALHAU_MAGIC_POLICY", str(tmp_path / "policy.toml"))
-    with pytest.raises(OptionError, match=r"locked by the policy .*Ask ops"):
-        desk.run("1", "--profile work")
+    for refused in (lambda: desk.run("1", "--profile work"), lambda: desk.do("use work")):
+        with pytest.raises(OptionError, match=r"locked by the policy .*Ask ops"):
+            refused()
+    assert desk.session.settings.endpoint is not None
+    assert desk.session.settings.endpoint.url == "https://only.example"
 
 
 def test_login_keeps_what_the_server_accepts(desk: Desk, door: _daemon.TcpDoor) -> None:
