@@ -570,3 +570,37 @@ def test_clock_an_hour_off(server: Server, client: Client, hours: int) -> None:
     assert ended(events).blob == BLOB
     assert printed(events) == "hi\n"
     assert not [event for event in events if isinstance(event, (CauseFound, ContactChanged, Noticed))]
+
+
+def test_background_jobs_hold_few_streams(server: Server, client: Client) -> None:
+    """Of twenty jobs in the background at most sixteen hold a log stream at once; every one gets its result."""
+    job = JobScript(server)
+    job.begin()
+    lock, release = threading.Lock(), threading.Event()
+    open_now, held = [0], []
+
+    def logs(stream: Socket, _: int) -> None:
+        with lock:
+            open_now[0] += 1
+            is_sixteenth = open_now[0] == 16
+        if is_sixteenth:
+            release.wait(1.0)  # time for a seventeenth to come, if it would
+            held.append(open_now[0])
+            release.set()
+        release.wait(30)
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end() if job.state == "Running" else None
+        stream.close()
+        with lock:
+            open_now[0] -= 1
+
+    server.on_logs(logs)
+    blobs: list[bytes | None] = []
+    threads = [threading.Thread(target=lambda: blobs.append(ended(list(watch(client, background=True))).blob)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert blobs == [BLOB] * 20
+    assert held[0] == 16
