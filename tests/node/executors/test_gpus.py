@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from bench import Bench
 from embedded import Node, job, running
 
+from bacalhau_magic.node import _daemon
 from bacalhau_magic.node.executors import _gpus
 from bacalhau_magic.node.executors._bubblewrap import BubblewrapExecutor
 from bacalhau_magic.node.executors._gpus import AMD, INTEL, NVIDIA, Gpu
@@ -215,3 +218,29 @@ def test_cards_are_given_and_refused_by_count(node: Node) -> None:
         if node.ask("GET", "/api/v1/agent/node")["Labels"]["bacalhau-magic.executor"] == "bubblewrap":
             assert "could not find attached device for GPU NVIDIA" in node.executions(failed)[0]["ComputeState"]["Message"]
     assert node.ask("GET", "/api/v1/agent/node")["ComputeNodeInfo"]["AvailableCapacity"]["GPU"] == 3
+
+
+_SHELL = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "bacalhau_magic")
+print(shell.run_line_magic("bacalhau", "nodes --gpu"))
+for line in ("--gpu 9", "--gpu H100:1"):
+    shell.run_cell(f"%%bacalhau {line}\\n1")
+"""
+
+
+def test_a_notebook_sees_the_cards_and_is_refused_others(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`%bacalhau nodes --gpu` shows the node's cards, and a cell that asks for more or others is refused with what there is."""
+    nvidia(tools)
+    for name, folder in (("XDG_RUNTIME_DIR", "run"), ("XDG_DATA_HOME", "data")):
+        (tmp_path / folder).mkdir(mode=0o700)
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    try:
+        done = subprocess.run([sys.executable, "-c", _SHELL], capture_output=True, text=True, check=False, timeout=100)
+    finally:
+        _daemon.stop()
+    said = done.stdout + done.stderr
+    assert said.count("NVIDIA A100-SXM4-40GB") >= 2, said
+    assert said.count("--gpu can't be kept on the local node") == 2, said
