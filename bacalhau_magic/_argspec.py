@@ -229,6 +229,10 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
     if options.network == "http" and not options.domain:
         hint = "Name the domains with --domain, or use --network full."
         useless("network", "http reaches only the domains given, and none is", hint)
+    for name in ("pip", "requirements"):
+        if getattr(options, name) and not language.is_python:
+            hint = "Choose an --image that has what the cell needs."
+            useless(name, f"it installs Python packages, and this cell is {language.name}", hint, quiet=True)
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
     if options.fallback and options.runtime == "local":

@@ -92,7 +92,7 @@ def _refusal(code: str, error: SyntaxError) -> CellSyntaxError:
         name = magic[1] + magic[2]
         hint = "Run it in a cell of its own, without %%bacalhau, or take the line out."
         if magic[2] in ("pip", "conda"):
-            hint = "Choose an image that has the packages, with --image."
+            hint = "Ask for the packages on the line of %%bacalhau: --pip NAME; or choose an --image that has them."
         return CellSyntaxError(f"Line {line}: the magic {name} can't run in a job.", line=line, hint=hint)
     # As Python shows it: the line without its indent, and the mark below.
     source = (error.text or text).rstrip("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import _preflight, _published, _traces
 from ._hints import advise, lacking
-from ._marks import META_AS, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS
+from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES
 from ._results import collect
 from ._routing import NOT_ISOLATED, ONE_STREAM, choose
 from ._shapes import named, shape
@@ -32,7 +33,7 @@ from ._stages import (
 )
 from ._submit import submit, twin
 from ._watch import StopRequest, watch
-from ._wire import COMPLETED, FAILED, Job
+from ._wire import COMPLETED, FAILED, INDEX_HEADER, Job
 from .client import clean, fetch_files
 from .errors import ApiError, BacalhauMagicError, JobStoppedError
 from .options import JobOptions
@@ -105,7 +106,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
             emit(Noticed(f"Attached to {ref.short_id}, which this notebook had sent; nothing was sent again."))
             return follow(ref, marks_of(dict(job.task.meta))[0], request, means, emit, stop, packed.route, job)
         emit(Noticed(f"The same cell runs already as {ref.short_id}; `--once` would attach to it."))
-    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell)
+    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed))
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
@@ -125,11 +126,22 @@ def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means)
         return None
 
 
+def _headers(packed: PackedJob) -> dict[str, str]:
+    """What the embedded node is told beside the spec, for this job alone: it is kept in no file."""
+    meta = packed.job.task.meta
+    if not packed.route.target.is_local or META_PACKAGES not in meta or META_INTERPRETER not in meta:
+        return {}
+    from ._index import variables
+
+    return {INDEX_HEADER: json.dumps(variables())}
+
+
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
     """Send the spec of a job that its server has, as a new job, and follow that."""
     packed = repacked(old, route)
     emit(Packed(len(packed.body)))
-    ref = submit(means.client(route.target.endpoint), packed, means.ledger, notebook=request.notebook, cell=request.cell)
+    client = means.client(route.target.endpoint)
+    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed))
     emit(Submitted(ref, route))
     return follow(ref, packed.nonce, request, means, emit, stop, route, packed.job)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
 from contextlib import suppress
 from pathlib import PurePosixPath
 
 from . import _cellnames
 from ._languages import BUILT_IN
+from ._packages import covered, distribution_of
 from ._stages import CellRequest, JobResult, Target
 from .errors import CellSyntaxError, JobFailedError, RemoteCellError
 
@@ -26,16 +27,18 @@ def lacking(request: CellRequest, target: Target) -> str:
     chosen = request.options.image is not None or built_in is None or request.language.image != built_in.image
     if not request.language.is_python or chosen:
         return ""
-    names = ", ".join(_packages(request))
+    names = _lacking(request)
     if not names:
         return ""
+    listed, packages = ", ".join(names), " ".join(dict.fromkeys(map(distribution_of, names)))
     if target.is_local:
-        return f"A cluster would lack: {names}."
-    return f"The image {request.language.image} lacks: {names}. Choose one that has them with --image."
+        return f"A cluster would lack: {listed}."
+    option = f"--pip {packages}" if len(names) == 1 else f"--pip '{packages}'"
+    return f"The image {request.language.image} lacks: {listed}. Add {option}, or choose an --image that has them."
 
 
-def _packages(request: CellRequest) -> Iterator[str]:
-    """The modules that the cell imports, and the libraries of its inputs, beyond the standard library; each once."""
+def _lacking(request: CellRequest) -> list[str]:
+    """The modules that the cell imports, and the libraries of its inputs, beyond the standard library and its packages; each once."""
     imports: list[_cellnames.Import] = []
     for source in (*(step.source for step in request.steps), request.code):
         with suppress(CellSyntaxError):
@@ -43,7 +46,7 @@ def _packages(request: CellRequest) -> Iterator[str]:
     sent = {PurePosixPath(item.path).stem for item in request.inputs if item.kind == "file"}
     libraries = [library for item in request.inputs for library in item.libraries]
     wanted = [*(item.module for item in imports if item.module not in sent), *libraries]
-    return iter(dict.fromkeys(wanted))
+    return [name for name in dict.fromkeys(wanted) if not request.options.pip or not covered(name, request.options.pip)]
 
 
 def advise(result: JobResult, request: CellRequest, target: Target) -> None:
@@ -53,9 +56,23 @@ def advise(result: JobResult, request: CellRequest, target: Target) -> None:
         lines = request.code.split("\n")
         error.source = lines[error.line - 1].strip() if error.line <= len(lines) else ""
     if isinstance(error, RemoteCellError) and not error.hint:
-        error.hint = _about_file(error.evalue, request, target)
+        error.hint = _about_module(error, request) or _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
         error.hint = _about_file(error.stderr_tail, request, target)
+
+
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+
+
+def _about_module(error: RemoteCellError, request: CellRequest) -> str:
+    """The option that would have brought a module that was not there."""
+    found = _NO_MODULE.match(error.evalue) if error.ename == "ModuleNotFoundError" else None
+    if found is None or not request.language.is_python:
+        return ""
+    module = found[1].partition(".")[0]
+    if module in sys.stdlib_module_names or any(PurePosixPath(item.path).stem == module for item in request.inputs):
+        return ""
+    return f"Add --pip {distribution_of(module)}, or choose an --image that has it."
 
 
 def _about_file(said: str, request: CellRequest, target: Target) -> str:

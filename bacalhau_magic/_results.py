@@ -108,9 +108,20 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
             traceback_text=facts.get("traceback") or f"{facts.get('ename') or 'Error'}: {facts.get('evalue') or ''}",
         )
     code = bundle.exit_code or 0
+    if bundle.outcome == "exit" and error and error["ename"] == "InstallError":
+        return JobFailedError(
+            _first_line(error["evalue"]),
+            job_id=job_id,
+            exit_code=code,
+            hint="The job's log has what the installer said. Correct the name or the version, or choose an --image that has the package.",
+        )
     if bundle.outcome == "exit" and (code or error):
         return _exit(result, code, error.get("evalue", "") if error else "", bundle.line)
     return None
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().split("\n") or [""])[0][:500]
 
 
 def _exit(result: JobResult, code: int, said: str = "", line: int | None = None) -> JobFailedError:
@@ -146,7 +157,8 @@ def _without_bundle(
 ) -> JobResult:
     record, job_id = ended.record, result.ref.job_id
     if record.state != COMPLETED:
-        error: BacalhauMagicError = _of_state(result, record, options, route, started=bool(problem or ended.stdout or ended.stderr))
+        phase = "installing" if ended.installing else "cell" if problem or ended.stdout or ended.stderr else "starting"
+        error: BacalhauMagicError = _of_state(result, record, options, route, phase)
         return replace(result, outcome=_outcome(error), error=error)
     code = _exit_code(record.executions)
     if code:
@@ -188,8 +200,8 @@ def _exit_code(executions: Sequence[Execution]) -> int:
     return codes[-1] if codes else 0
 
 
-def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: Route | None, *, started: bool) -> JobError:
-    """The error of a job that failed or was stopped, by the cause that counts."""
+def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: Route | None, reached: str) -> JobError:
+    """The error of a job that failed or was stopped, by the cause that counts; `reached` is the phase it had come to."""
     job_id = result.ref.job_id
     cause = _cause(record, route)
     said = record.job.state.message if record.job.state else ""
@@ -213,10 +225,11 @@ def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: 
             lines = "".join(f"\n• {line}" for line in cause.lines)
             return JobUnplaceableError(cause.sentence + lines, job_id=job_id, reasons=cause.lines, hint=hint)
         case "timeout" | "execution-timeout":
-            phase = "queue" if not record.executions else "cell" if started else "starting"
+            phase = reached if record.executions else "queue"
             hints = {
                 "queue": "Wait longer with --queue-timeout.",
                 "cell": "Give it more time with --timeout, or --long for hours.",
+                "installing": "Installing the packages took too long: ask for fewer, or choose an --image that has them, or set pull_timeout higher.",
                 "starting": "Pulling the image or waiting on the node took too long; try again, or choose a smaller image.",
             }
             limit = {"queue": options.queue_seconds, "cell": options.run_seconds}.get(phase)

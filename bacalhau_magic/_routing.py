@@ -139,8 +139,7 @@ class _Fit:
         """Refuse the option `name` where it was asked for; else put `instead` in force and say so."""
         if name in self.options.asked or name in self.strict:
             raise OptionError(f"{spelling(name)} can't be kept on {self.where}: {reason}.", option=name.rstrip("_"), hint=hint)
-        values = {n: getattr(self.options, n) for n in JobOptions.model_fields} | instead
-        self.options = JobOptions.model_construct(_fields_set=set(self.options.model_fields_set), **values)
+        self.options = self.options.with_values(**instead)
 
     def say(self, sentence: str) -> None:
         self.notices.append(sentence)
@@ -165,6 +164,7 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
     else:
         _fit_publisher(fit, target)
         _fit_streams(fit, target)
+    _fit_packages(fit, target)
     _fit_amounts(fit, target)
     _fit_gpu(fit, target)
     return Fitted(fit.options, tuple(fit.notices))
@@ -237,6 +237,23 @@ def _fit_isolation(fit: _Fit, target: Target) -> None:
         fit.say(f"--cpu {fit.options.cpu:g}: the local node gives whole CPUs, the fraction is not enforced.")
 
 
+def _fit_packages(fit: _Fit, target: Target) -> None:
+    """Packages come over the network: here in a phase of their own, elsewhere over the job's own network."""
+    options = fit.options
+    if not options.pip:
+        return
+    if target.is_local and not _in_container(fit, target):
+        if options.network == "none":
+            fit.say("The local node installs the packages before the cell runs; the cell itself has no network.")
+        return
+    if options.network == "none":
+        # Which nodes have the gateway of `http`, no server tells; and the index's address is none of a spec's.
+        fit.lacks("network", "the packages come over the network", "Choose an --image that has the packages.", network="full")
+        options = fit.options
+    domains = f" ({', '.join(options.domain)})" if options.network == "http" else ""
+    fit.say(f"The job installs packages: its network is {options.network}{domains}.")
+
+
 def _fit_publisher(fit: _Fit, target: Target) -> None:
     if fit.options.files is not None and target.nodes and not target.publishers:
         fit.lacks("files", "no node there publishes files", "Return the content as a value instead.", files=None)
@@ -302,16 +319,11 @@ def _fit_gpu(fit: _Fit, target: Target) -> None:
         fit.lacks(name, "its nodes' labels don't tell these GPUs from others", "Choose a node with --constraints.", **_any_gpu(wanted))
         fit.say(f"Any GPU is taken instead of {wanted}: the nodes' labels don't tell them apart.")
     elif chosen:
-        fit.options = _with(fit.options, constraints=(*options.constraints, *chosen))
+        fit.options = fit.options.with_values(constraints=(*options.constraints, *chosen))
 
 
 def _any_gpu(wanted: Wanted) -> dict[str, str | None]:
     return {"gpu": str(wanted.count), "gpu_vendor": None}
-
-
-def _with(options: JobOptions, **values: Any) -> JobOptions:
-    everything = {name: getattr(options, name) for name in JobOptions.model_fields} | values
-    return JobOptions.model_construct(_fields_set=set(options.model_fields_set), **everything)
 
 
 def _fit_constraints(fit: _Fit, nodes: tuple[NodeState, ...]) -> None:

@@ -259,6 +259,8 @@ class Session:
         if not code.strip():
             raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
+        if language.is_python:
+            complete = self._with_packages(complete, code)
         around = self.surroundings
         captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
         return CellRequest(
@@ -278,6 +280,21 @@ class Session:
             notices=(*limits, *checked.notices, *captured.notices),
             origins=settings.origins,
         )
+
+    def _with_packages(self, options: JobOptions, code: str) -> JobOptions:
+        """The options with all packages that the cell asks for in `pip`: also those of its file and its script block."""
+        if not options.pip and options.requirements is None and "# /// script" not in code:
+            return options
+        from ._packages import wanted
+
+        lines = wanted(options.pip, options.requirements, code, self.folder, own_python=options.image is None)
+        if lines and options.network == "none" and "network" in options.asked:
+            raise OptionError(
+                "--network none can't be kept: the cell asks for packages, which come over the network.",
+                option="network",
+                hint="Leave --network out: on this machine the cell itself gets no network; or choose an --image that has the packages.",
+            )
+        return options.with_values(pip=lines)
 
     def spec(self, request: CellRequest) -> Text:
         """The spec of a job that is not sent: shown, or written whole to the file that `--save` names."""

@@ -331,6 +331,8 @@ class Ended:
     """Why `blob` is None although packets came: damaged or incomplete."""
     stdout: str = field(default="", repr=False)
     stderr: str = field(default="", repr=False)
+    installing: bool = False
+    """The job was still installing its packages: its cell had not begun."""
     cut: bool = False
     """The log of a job that ran to its end was not read to its end, so what is here need not be all of it."""
 

@@ -204,6 +204,15 @@ def read_texts(value: object) -> tuple[Any, ...]:
     raise ValueError(f"expected a text or a list, not {value!r}")
 
 
+def read_packages(value: object) -> tuple[str, ...]:
+    """Texts of packages, as they are; what stands in them is looked at when the cell is known."""
+    texts = read_texts(value)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip() or any(ord(char) < 32 for char in text):
+            raise ValueError(f"expected packages such as numpy, not {text!r}")
+    return texts
+
+
 def read_inputs(value: object) -> tuple[Any, ...]:
     """ITEM texts from the line; from Python also a mapping of names to values and a list of ITEMs or Paths."""
     if isinstance(value, Mapping):

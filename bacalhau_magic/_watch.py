@@ -158,6 +158,7 @@ class _Watch:
         self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self.kept = {"stdout": 0, "stderr": 0}
         self.frames = 0
+        self.installing = False
         self.served = self.most = 0
 
     # The whole
@@ -179,7 +180,8 @@ class _Watch:
             blob, problem = self.assembler.outcome() if self.nonce else (None, "")
             ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
             cut = bool(ran) and not (self.assembler.complete or self.clean_end or self._is_whole(ran))
-            yield Ended(record, blob, problem, "".join(self.texts["stdout"]), "".join(self.texts["stderr"]), cut)
+            texts = {stream: "".join(pieces) for stream, pieces in self.texts.items()}
+            yield Ended(record, blob, problem, **texts, cut=cut, installing=self.installing and self.assembler.started is None)
         finally:
             self._drop_reader()
 
@@ -260,7 +262,13 @@ class _Watch:
         if new:
             self.pause = self._first_pause
             yield from self._explain()
-        elif self.placed_at and not self.slow and self.assembler.started is None and time.monotonic() - self.placed_at > _SLOW:
+        elif (
+            self.placed_at
+            and not self.slow
+            and not self.installing
+            and self.assembler.started is None
+            and time.monotonic() - self.placed_at > _SLOW
+        ):
             self.slow = True
             if self.ref.endpoint.is_local:
                 yield PhaseChanged("starting", self.node, "waiting there for room, or starting")
@@ -290,11 +298,16 @@ class _Watch:
                 yield from self._begins_anew(str(node))
             self.execution, self.node = item.execution_id, str(node)
             # The log may be faster than the history.
-            yield PhaseChanged("starting" if self.assembler.started is None else "running", self.node)
+            yield PhaseChanged(
+                "running" if self.assembler.started is not None else "installing" if self.installing else "starting", self.node
+            )
         elif event.message == "Running" and event.topic == "Execution" and self.assembler.started is None:
             self.placed_at = time.monotonic()
             self.open_at = 0.0
-            yield PhaseChanged("starting", self.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting")
+            if not self.installing:
+                yield PhaseChanged(
+                    "starting", self.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting"
+                )
         elif event.topic == "Downloading Inputs" and self.assembler.started is None:
             yield PhaseChanged("starting", self.node, "fetching the inputs")
 
@@ -462,6 +475,7 @@ class _Watch:
             if item.kind == "s":
                 yield PhaseChanged("running", self.node)
             elif item.kind == "p" and item.facts().get("phase") == "installing":
+                self.installing = True
                 yield PhaseChanged("installing", self.node)
         if pending:
             yield Printed(stream, "".join(pending))

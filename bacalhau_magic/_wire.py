@@ -3,8 +3,8 @@
 Keys are PascalCase on the wire; unknown keys are ignored and everything may be missing or null, because servers
 differ (source: the API's pages on docs.bacalhau.org and answers recorded from nodes 1.5.2, 1.7.0 and 1.9.3).
 
-Two things here go beyond Bacalhau's API, for the embedded node only: SECRETS_HEADER, and a node label that names a
-staging folder (`_marks.NODE_STAGING`).
+Three things here go beyond Bacalhau's API, for the embedded node only: SECRETS_HEADER, INDEX_HEADER, and a node label that
+names a staging folder (`_marks.NODE_STAGING`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 API_PREFIX = "/api/v1"
 SECRETS_HEADER = "X-Bacalhau-Magic-Secrets"
+INDEX_HEADER = "X-Bacalhau-Magic-Index"
+"""The installer's variables: where packages come from, with passwords (see `_index`)."""
 
 PAYLOAD_LIMIT = 900_000
 """Bytes of job JSON that a cluster takes: above 1 MiB a job blocks its node, and nodes add something of their own."""

@@ -27,6 +27,7 @@ from ._values import (
     read_labels,
     read_name,
     read_names,
+    read_packages,
     read_plain_text,
     read_texts,
     read_whole,
@@ -99,11 +100,12 @@ class JobOptions(BaseModel):
         None, description="Container image; otherwise the language's own."
     )
 
-    pip: Annotated[str | None, Option("packages", "PACKAGES", later=_LATER)] = Field(
-        None, description="Packages to install before the cell runs."
-    )
-    requirements: Annotated[str | None, Option("packages", "FILE", short=("-r",), later=_LATER)] = Field(
-        None, description="A requirements file to install from."
+    pip: Annotated[
+        Annotated[tuple[str, ...], BeforeValidator(read_packages, json_schema_input_type=str)],
+        Option("packages", "PACKAGES", repeatable=True),
+    ] = Field((), description="Packages to install before the cell runs: 'numpy pandas==2.2'.")
+    requirements: Annotated[PlainText | None, Option("packages", "FILE", short=("-r",))] = Field(
+        None, description="A requirements file to install from, before the cell runs."
     )
 
     inputs: Annotated[
@@ -223,9 +225,12 @@ class JobOptions(BaseModel):
 
     def over(self, configured: Mapping[str, Any]) -> JobOptions:
         """These options with configured values (already validated) wherever the line gave none; `asked` stays."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        values |= {name: value for name, value in configured.items() if name not in self.model_fields_set}
-        return self.model_construct(_fields_set=set(self.model_fields_set), **values)
+        return self.with_values(**{name: value for name, value in configured.items() if name not in self.model_fields_set})
+
+    def with_values(self, **values: Any) -> JobOptions:
+        """These options with other values (already validated); `asked` stays."""
+        everything = {name: getattr(self, name) for name in type(self).model_fields} | values
+        return self.model_construct(_fields_set=set(self.model_fields_set), **everything)
 
     @property
     def run_seconds(self) -> float:

@@ -17,6 +17,8 @@ from bacalhau_magic.options import FUTURE, GROUPS, JobOptions, option_of, spelli
 LINES = {
     "lang": ("--lang bash", "bash"),
     "image": ("--image python:3.12", "python:3.12"),
+    "pip": ("--pip 'numpy pandas==2.2' --pip scipy", ("numpy pandas==2.2", "scipy")),
+    "requirements": ("-r needs.txt", "needs.txt"),
     "inputs": ("-i x --input data.csv", ("x", "data.csv")),
     "env": ("-e A=1 --env B=x=y", {"A": "1", "B": "x=y"}),
     "env_file": ("--env-file .env", ".env"),
@@ -282,7 +284,8 @@ def test_help_names_every_option() -> None:
     text = argspec.help_text()
     for name in LINES:
         assert name == "args" or spelling(name) in text
-    assert "--pip" not in text
+    assert "--pip" in text
+    assert "--publisher" not in text
     assert "--cpu" in argspec.help_text("resources")
     assert "--lang" not in argspec.help_text("resources")
     assert argspec.help_text("max_result").split()[:2] == ["--max-result", "SIZE"]

@@ -84,6 +84,8 @@ VALUES = {
     "lang": ("bash", "bash"),
     "env": ("A=1 'B=x y'", {"A": "1", "B": "x y"}),
     "env_file": (".env", ".env"),
+    "pip": ("numpy pandas==2.2", ("numpy pandas==2.2",)),
+    "requirements": ("needs.txt", "needs.txt"),
     "max_result": ("5MB", 5_000_000),
     "cpu": ("0.5", 0.5),
     "memory": ("1GiB", 2**30),
@@ -136,7 +138,7 @@ def test_option_of_one_cell_can_not_be_configured(place: Place, name: str) -> No
     assert place.problem(None, **{f"BACALHAU_MAGIC_{key.upper()}": "x"}).hint
 
 
-@pytest.mark.parametrize("key", ["pip", "secret", "allow_pickle", "trust_html", "cache"])
+@pytest.mark.parametrize("key", ["secret", "allow_pickle", "trust_html", "cache"])
 def test_later_option_is_refused(place: Place, key: str) -> None:
     """What a later version brings is refused by name."""
     assert "later version" in place.problem({key: "x"}).message

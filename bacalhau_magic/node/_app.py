@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import json
 import os
@@ -25,6 +24,7 @@ from . import _answers, _attempt, _lifecycle
 from ._doors import Door
 from ._intake import Intake, Refusal, fold_keys
 from ._labels import selects
+from ._packages import is_index
 from ._store import ExecutionRow, JobRow
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ __all__ = ["OWN_PREFIX", "SECRETS_HEADER", "application"]
 OWN_PREFIX = "/bacalhau-magic"
 """Below it are the routes that no real node has: status, stop, prune, the TCP doors, published results."""
 SECRETS_HEADER = "X-Bacalhau-Magic-Secrets"
-"""The same word as in `_wire`, which is not imported here because it would double the node's start."""
+INDEX_HEADER = "X-Bacalhau-Magic-Index"
+"""The same words as in `_wire`, which is not imported here because it would double the node's start."""
 
 _OPEN_TO_ALL = ("/api/v1/auth", "/api/v1/version", "/api/v1/agent/alive", "/api/v1/agent/version", "/api/v1/agent/authconfig")
 _TRUE = frozenset({"1", "t", "true"})
@@ -318,27 +319,40 @@ class Jobs(_Handler):
             raise Refusal(
                 "a job with an interpreter of this machine is not taken at an open port", status=403, code="Forbidden", component="Node"
             )
-        self.answer(self.service.orchestrator.submit(intake, force=force, secrets=self._secrets()))
+        self.answer(self.service.orchestrator.submit(intake, force=force, secrets=self._secrets(), index=self._index()))
 
     post = put
 
     def _secrets(self) -> dict[str, str]:
-        text = self.request.headers.get(SECRETS_HEADER, "")
+        if SECRETS_HEADER in self.request.headers and self.door.is_tcp:
+            raise Refusal("secrets are taken over the unix socket only", code="BadRequest", component="Node")
+        return self._texts(SECRETS_HEADER)
+
+    def _index(self) -> dict[str, str]:
+        """Where the job's packages come from: an installer's variables, with passwords."""
+        if INDEX_HEADER in self.request.headers and not self.door.own:
+            raise Refusal("an index is taken at the node's own door only", code="BadRequest", component="Node")
+        index = self._texts(INDEX_HEADER)
+        if not is_index(index):
+            raise Refusal(f"{INDEX_HEADER} must hold an installer's variables", code="BadRequest", component="Node")
+        return index
+
+    def _texts(self, header: str) -> dict[str, str]:
+        """A header's JSON object of texts, as it is or in base64; empty where there is none."""
+        text = self.request.headers.get(header, "")
         if not text:
             return {}
-        if self.door.is_tcp:
-            raise Refusal("secrets are taken over the unix socket only", code="BadRequest", component="Node")
         try:
             if not text.lstrip().startswith("{"):
                 text = base64.b64decode(text, validate=True).decode()
-            secrets = json.loads(text)
-        except (ValueError, binascii.Error):
-            secrets = None
-        if not isinstance(secrets, dict) or not all(
-            isinstance(v, str) and k and "=" not in k and "\0" not in k + v for k, v in secrets.items()
+            texts = json.loads(text)
+        except (ValueError, RecursionError):
+            texts = None
+        if not isinstance(texts, dict) or not all(
+            isinstance(v, str) and k and "=" not in k and "\0" not in k + v for k, v in texts.items()
         ):
-            raise Refusal(f"{SECRETS_HEADER} must be a JSON object of texts", code="BadRequest", component="Node")
-        return secrets
+            raise Refusal(f"{header} must be a JSON object of texts", code="BadRequest", component="Node")
+        return texts
 
     def get(self) -> None:
         order, reverse = self.get_query_argument("order_by", ""), self.flag("reverse")

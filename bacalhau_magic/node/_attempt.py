@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import _gather, _inputs, _lifecycle, _logs
+from .. import _marks
+from . import _gather, _inputs, _lifecycle, _logs, _packages
 from ._queue import Amounts
 from .executors._gpus import Gpu
 from .executors._seam import Executor, Mount, Running, RunSpec
@@ -39,8 +41,11 @@ class Plan:
     urls: Mapping[int, Path]
     staging: Path
     system_env: Mapping[str, str]
+    packages: _packages.Cache
     gpus: tuple[Gpu, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    index: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Where packages come from."""
     timeout: int = 0
 
 
@@ -66,6 +71,7 @@ class Attempt:
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._stopping = False
+        self._until: float | None = None
         self._thread = threading.Thread(target=self._run, name=plan.execution, daemon=True)
 
     def start(self) -> None:
@@ -108,10 +114,12 @@ class Attempt:
             _check_target(mount.target)
             if not mount.read_only:
                 mount.source.mkdir(mode=0o755, parents=True)
+        order = _packages.Order.of(plan.task.get("Meta") or {}, inputs, run, plan.interpreter, plan.index)
         writer = _logs.LogWriter(plan.folder / LOG, self._woken)
+        self._until = time.monotonic() + plan.timeout if plan.timeout else None
         failure, exit_code = "", 0
         try:
-            failure, exit_code = self._payload(run, tuple(mounts), writer)
+            failure, exit_code = self._payload(run, mounts, order, writer)
         finally:
             writer.finish()
         cut = tuple({_logs.STDOUT: "stdout", _logs.STDERR: "stderr"}[stream] for stream in sorted(writer.cut))
@@ -122,27 +130,45 @@ class Attempt:
             _gather.publish(plan.folder / RESULT, folders, _logs.read_streams(plan.folder / LOG), exit_code)
         return Outcome(output=_run_output(writer, exit_code), published=published, cut=cut)
 
-    def _payload(self, run: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> tuple[str, int]:
-        """Runs the payload until no process of it is left; (failure, exit code)."""
+    def _payload(self, run: Path, mounts: list[Mount], order: _packages.Order | None, writer: _logs.LogWriter) -> tuple[str, int]:
+        """Installs the job's packages where they are not there yet, and runs its payload: (failure, exit code)."""
+        done = ("", 0)
+
+        def install(place: Path) -> bool:
+            nonlocal done
+            assert order is not None
+            done = self._ran(self._installer(run / "install", place, order, writer))
+            return done == ("", 0)
+
+        with self.plan.packages.lent(order.key, install) if order else nullcontext() as place:
+            if done != ("", 0):
+                return done
+            if place:
+                target = f"{_marks.INPUTS_PATH}/{_marks.PAYLOAD_FOLDER}/{_marks.PACKAGES_FOLDER}"
+                mounts = [*mounts, Mount(place, target, True)]
+            return self._ran(self._spec(run, tuple(mounts), writer), writer.close_ends)
+
+    def _ran(self, spec: RunSpec, begun: Callable[[], None] = lambda: None) -> tuple[str, int]:
+        """Runs until no process is left; (failure, exit code). `begun` is called once it has started."""
         plan = self.plan
         try:
             with self._lock:
                 if self._stopping:
                     return _lifecycle.STOP_REQUESTED, 0
-            running = plan.executor.start(self._spec(run, mounts, writer))
+            running = plan.executor.start(spec)
         except OSError as problem:
             words = str(problem) if not problem.strerror else f"{problem.strerror}: {problem.filename or ''}".rstrip(": ")
             if isinstance(problem, FileNotFoundError) and problem.strerror:
                 words = f"executable file not found: {problem.filename or words}"
             return words if words.startswith("failed to ") else f"failed to start container: {words}", 0
-        writer.close_ends()
+        begun()
         try:
             with self._lock:
                 self._running = running
                 stopping = self._stopping
             if stopping:
                 running.stop()
-            ending = running.wait(plan.timeout or None)
+            ending = running.wait(max(self._until - time.monotonic(), 0) if self._until else None)
             timed_out = ending is None
             if ending is None:
                 running.stop()
@@ -156,6 +182,19 @@ class Attempt:
         if ending.killed or ending.exit_code is None:
             return ending.message or (_lifecycle.STOP_REQUESTED if ending.killed == "stopped" else "execution failed"), 0
         return "", ending.exit_code
+
+    def _installer(self, folder: Path, place: Path, order: _packages.Order, writer: _logs.LogWriter) -> RunSpec:
+        """The run that installs: our own code, the network open, and nothing of the job's but the names of its packages."""
+        order.lay_out(folder / "wrapper")
+        mounts = (Mount(folder / "wrapper", _packages.INSTALL, True), Mount(place, _packages.TARGET, False), *order.mounts)
+        return replace(
+            self._spec(folder, mounts, writer),
+            argv=("python", "-u", f"{_packages.INSTALL}/bootstrap.py", _packages.TARGET, "--install"),
+            env=order.variables,
+            network="full",
+            domains=(),
+            gpus=(),
+        )
 
     def _spec(self, run: Path, mounts: tuple[Mount, ...], writer: _logs.LogWriter) -> RunSpec:
         plan = self.plan

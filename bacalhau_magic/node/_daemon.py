@@ -148,7 +148,7 @@ def package_version() -> str:
         version = "0"
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for file in sorted([*here.rglob("*.py"), *(here.parent / name for name in _SHARED)]):
+    for file in sorted([*here.rglob("*.py"), *(here.parent / "remote").glob("*.py"), *(here.parent / name for name in _SHARED)]):
         digest.update(file.read_bytes() if file.is_file() else b"")
     return f"{version}-{digest.hexdigest()[:12]}"
 

@@ -24,6 +24,7 @@ from ._intake import Intake, Refusal
 from ._labels import meets
 from ._lifecycle import Event
 from ._logs import LogBook
+from ._packages import Cache, has_own
 from ._queue import Amounts, Queue, machine
 from ._store import ExecutionRow, JobRow, Store
 from .executors._gpus import Gpu
@@ -52,7 +53,10 @@ class Orchestrator:
         self.draining = False
         self.queue = Queue(machine(store.folder, 0))
         self.attempts: dict[str, Attempt] = {}
+        self.packages = Cache(store.folder / "packages")
         self._secrets: dict[str, Mapping[str, str]] = {}
+        self._indexes: dict[str, Mapping[str, str]] = {}
+        """Job → where its packages come from."""
         self._timers: dict[str, list[asyncio.TimerHandle]] = {}
         self._unready: list[str] = []
         self._scanning: set[str] = set()
@@ -83,8 +87,10 @@ class Orchestrator:
 
     # What clients ask for
 
-    def submit(self, intake: Intake, *, force: bool = False, secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Takes a job; the answer to a PUT. Raises Refusal."""
+    def submit(
+        self, intake: Intake, *, force: bool = False, secrets: Mapping[str, str] | None = None, index: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Takes a job; the answer to a PUT. `index` says where its packages come from. Raises Refusal."""
         if self.draining:
             raise Refusal("this node finishes its jobs and takes no new ones", status=503, code="ServiceUnavailable", component="Node")
         spec = intake.job
@@ -107,7 +113,7 @@ class Orchestrator:
         now = time.time_ns()
         job = JobRow(
             job_id, spec["Namespace"], spec["Name"], spec, _lifecycle.PENDING, "", version, 1,
-            known.created if known else now, now, bool(secrets), digest,
+            known.created if known else now, now, bool(secrets) or has_own(index or {}), digest,
         )  # fmt: skip
         with self.store.writing():
             if known:
@@ -117,6 +123,8 @@ class Orchestrator:
             self.store.add_events(job, _lifecycle.updated() if known else _lifecycle.submitted())
         if secrets:
             self._secrets[job_id] = dict(secrets)
+        if index:
+            self._indexes[job_id] = dict(index)
         evaluation = str(uuid.uuid4())
         self._begin(job, evaluation)
         return {"JobID": job_id, "EvaluationID": evaluation, "Warnings": intake.warnings or None}
@@ -142,7 +150,7 @@ class Orchestrator:
             raise Refusal(
                 f"cannot rerun job in state {job.state}", status=500, code="", component="Bacalhau", hint="Wait until the job has run"
             )
-        if job.secret and job.id not in self._secrets:
+        if self._has_lost(job):
             raise Refusal("this job had secrets, which were not kept; submit it again", status=500, code="", component="Bacalhau")
         with self.store.writing():
             self.store.put_version(job.id, job.version, _answers.job(job, self.node_id, self.instance))
@@ -187,12 +195,13 @@ class Orchestrator:
             if row := self.store.job(job_id):
                 staged |= self._staged(row)
             self.store.forget(job_id)
-            self._secrets.pop(job_id, None)
+            self._forget_secrets(job_id)
             for execution in executions:
                 _gather.remove(self.execution_folder(execution.id))
             _gather.remove(self.store.jobs_folder / job_id)
             done += 1
         self._sweep_staging(staged)
+        self.packages.prune(older_than)
         return {"Jobs": done, "Bytes": max(before - _gather.disk_use(self.store.folder), 0)}
 
     # After a crash
@@ -206,7 +215,7 @@ class Orchestrator:
         for job in self.store.unfinished():
             executions = [e for e in self.store.executions(job.id) if not e.over]
             lost = [e for e in executions if e.started]
-            if lost or (job.secret and job.id not in self._secrets):
+            if lost or self._has_lost(job):
                 reason = _lifecycle.RESTARTED
                 with self.store.writing():
                     for execution in executions:
@@ -371,7 +380,7 @@ class Orchestrator:
         limit = (task.get("Timeouts") or {}).get("ExecutionTimeout", 0)
         plan = Plan(
             execution.id, job.id, task, executor, interpreter, meta.get(_marks.META_LANGUAGE, ""), amounts, folder, self._urls(job),
-            self.store.staging, system_env, gpus, self._secrets.get(job.id, {}), limit,
+            self.store.staging, system_env, self.packages, gpus, self._secrets.get(job.id, {}), self._indexes.get(job.id, {}), limit,
         )  # fmt: skip
 
         def ended(outcome: Outcome) -> None:
@@ -484,8 +493,15 @@ class Orchestrator:
         for timer in self._timers.pop(job.id, ()):
             timer.cancel()
         self._unready = [job_id for job_id in self._unready if job_id != job.id]
-        if state != _lifecycle.COMPLETED or job.id in self._secrets:
-            self._secrets.pop(job.id, None)
+        self._forget_secrets(job.id)
+
+    def _forget_secrets(self, job_id: str) -> None:
+        self._secrets.pop(job_id, None)
+        self._indexes.pop(job_id, None)
+
+    def _has_lost(self, job: JobRow) -> bool:
+        """Whether a job came with something that is kept in memory only, and is there no more."""
+        return job.secret and job.id not in self._secrets and job.id not in self._indexes
 
     # Time
 

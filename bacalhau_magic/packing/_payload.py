@@ -21,10 +21,10 @@ from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from .._marks import FORMAT, PAYLOAD_FOLDER
+from .._marks import FORMAT, PACKAGES_FOLDER, PAYLOAD_FOLDER, REQUIREMENTS_FILE
 from .._stages import CellRequest, InputItem
 from ..errors import UnsendableInputError
-from ..remote import FILES
+from ..remote import FILES, PACKAGES
 
 _FILE_LIMIT = 10 * 2**20
 """Bytes of one file inside an inline archive; a real node's own limit."""
@@ -103,12 +103,17 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
     Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it.
     With `compiled` the wrapper comes in one file with its bytecode for this Python, for a job that this very Python will run.
     """
-    archive = Archive(_wrapper(request.language.wrapper, compiled))
+    packages = request.options.pip
+    archive = Archive(_wrapper(request.language.wrapper, compiled, bool(packages)))
     hidden = PurePosixPath(PAYLOAD_FOLDER)
     code = request.code if request.code.endswith("\n") else request.code + "\n"
     archive.file(hidden / request.language.file, code.encode())
     for name, text in _facts(request, nonce).items():
         archive.file(hidden / name, text.encode())
+    if packages:
+        archive.file(hidden / REQUIREMENTS_FILE, "".join(f"{line}\n" for line in packages).encode())
+        # For what the embedded node has installed already.
+        archive.folder(hidden / PACKAGES_FOLDER)
     for item in request.inputs:
         if item.target or item.url:
             continue
@@ -133,10 +138,11 @@ def targeted(item: InputItem) -> tuple[str, bytes]:
 
 
 @cache
-def _wrapper(name: str, compiled: bool) -> Archive:
-    """The wrapper's own files: the same in every job."""
+def _wrapper(name: str, compiled: bool, packages: bool) -> Archive:
+    """The wrapper's own files: the same in every job, with one more where packages are installed."""
     archive = Archive()
-    sources = {file: (resources.files("bacalhau_magic.remote") / file).read_bytes() for file in FILES[name]}
+    files = (*FILES[name], PACKAGES) if packages else FILES[name]
+    sources = {file: (resources.files("bacalhau_magic.remote") / file).read_bytes() for file in files}
     first = FILES[name][0]
     if compiled and first.endswith(".py"):
         archive.file(PurePosixPath(PAYLOAD_FOLDER, first), sources.pop(first))
@@ -235,6 +241,7 @@ def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
         "timeout": options.run_seconds,
         "args": list(options.args),
         "command": list(language.command),
+        "packages": bool(options.pip),
         "steps": [{"name": step.name, "source": step.source} for step in request.steps],
         "vars": [item.name for item in values if item.name not in stepped] if language.is_python else [],
         "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},

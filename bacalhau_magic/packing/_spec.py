@@ -141,6 +141,8 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
         _marks.META_MAX_RESULT: str(options.max_result),
         _marks.META_TIMEOUT: f"{options.run_seconds:g}",
     }
+    if options.pip:
+        meta[_marks.META_PACKAGES] = "1"
     if _runs_here(request, route):
         meta[_marks.META_INTERPRETER] = request.interpreter
         if options.sandbox:

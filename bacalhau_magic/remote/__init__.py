@@ -16,3 +16,6 @@ FILES = {
     "sh": ("bootstrap.sh",),
 }
 """The wrapper's files, by the wrapper's name (see `_languages.Language.wrapper`); the first one is started."""
+
+PACKAGES = "packages.py"
+"""A further file of the Python wrapper, in a job that installs packages."""

@@ -95,9 +95,12 @@ class Recorder:
         self.kept = {"stdout": [], "stderr": []}
         self.room = {"stdout": limit, "stderr": limit}
         self.truncated = []
+        self.out = None
 
     def begin(self):
         """What is left to load, while the cell's process starts."""
+        if self.out is not None:
+            return
         self.packets = load("packets")
         self.out = self.packets.Writer(self.nonce, lambda data: write_all(1, data))
 
@@ -393,14 +396,24 @@ def main():
     request = read_request()
     if len(sys.argv) > 3 and sys.argv[2] == "--cell":
         return child(request, sys.argv[3], outputs)
+    recorder = Recorder(request["nonce"], request["max_result"])
+    if len(sys.argv) > 2 and sys.argv[2] == "--install":
+        say_installing(recorder)
+        problem = load("packages").install(HERE, outputs, recorder.out)
+        return refuse(recorder, problem) if problem else 0
     work, outputs = make_work(outputs)
 
     def run(say):
         os.chdir(work)
         return load("runner").run(request, HERE, say)
 
-    recorder = Recorder(request["nonce"], request["max_result"])
+    packages, problem = None, None
     try:
+        if request.get("packages"):
+            say_installing(recorder)
+            packages, problem = load("packages").bring(HERE, work, recorder.out)
+            if problem:
+                return refuse(recorder, problem)
         if hasattr(os, "fork") and sys.platform.startswith("linux") and not request.get("spawn"):
             control, status, timed_out, seconds = supervise_forked(request, recorder, run)
         else:
@@ -408,6 +421,10 @@ def main():
         header, parts = verdict(request, control, status, timed_out)
     finally:
         remove_work(work)
+        if packages and packages.startswith(work):
+            import shutil
+
+            shutil.rmtree(packages, ignore_errors=True)
     header["truncated"] = recorder.truncated
     header["phases"] = {"run": round(seconds, 6)}
     header["python"] = ".".join(map(str, sys.version_info[:3]))
@@ -417,6 +434,20 @@ def main():
         widen(1)
     recorder.out.blob(blob)
     return {"ok": 0, "error": 1, "timeout": 124}.get(header["outcome"], (header["exit_code"] or 0) & 0xFF)
+
+
+def say_installing(recorder):
+    """The first packet of a cell with packages; a node that installed them before the cell began has sent the same one."""
+    recorder.begin()
+    recorder.out.packet("p", b'{"phase":"installing"}')
+
+
+def refuse(recorder, problem):
+    """The result of a cell that could not begin because of its packages."""
+    error = {"ename": "InstallError", "evalue": problem, "traceback": problem + "\n", "mro": []}
+    header = {"outcome": "exit", "exit_code": 1, "error": error, "unsendable": {}, "missing": [], "displays": []}
+    recorder.out.blob(recorder.packets.pack_bundle(header, []))
+    return 1
 
 
 def child(request, work, outputs):

@@ -74,6 +74,8 @@ SENT: dict[str, tuple[str, Any]] = {
     "queue_timeout": ("--queue-timeout 5s", lambda job, task: task["Timeouts"]["QueueTimeout"] == 5),
     "network": ("--network full", lambda job, task: task["Network"]["Type"] == "Full"),
     "domain": ("--network http --domain example.org", lambda job, task: task["Network"] == {"Type": "HTTP", "Domains": ["example.org"]}),
+    "pip": ("--pip 'numpy pandas'", lambda job, task: task["Meta"].get("bacalhau-magic/packages") == "1" and task["Network"]["Type"] == "Full"),
+    "requirements": ("-r needs.txt", lambda job, task: task["Meta"].get("bacalhau-magic/packages") == "1"),
     "long": ("--long", lambda job, task: task["Timeouts"]["QueueTimeout"] == 86400 and task["Timeouts"]["ExecutionTimeout"] > 86400),
     "name": ("--name 'My Job'", lambda job, task: job["Name"].startswith("my-job-") and job["Labels"].get("bacalhau-magic.name") == "my-job"),
 }  # fmt: skip
@@ -102,6 +104,7 @@ def test_every_option_is_here() -> None:
 def something(shell: Kernel, place: Path) -> None:
     shell.run("x = 5")
     (place / "vars.env").write_text("SIZE='two words'\n")
+    (place / "needs.txt").write_text("numpy==2.2.0\n")
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -21,6 +21,7 @@ def something(shell: Kernel, place: Path) -> None:
     shell.run("import threading, os\nlock, kept, huge = threading.Lock(), 'as it was', os.urandom(2_000_000)")
     (place / "bad.env").write_text("BACALHAU_X=1")
     (place / "plain").write_text("")
+    (place / "index.txt").write_text("numpy\n--index-url https://example.org\n")
     assert shell.run("%%bacalhau --name first\n1").error is None
 
 
@@ -63,6 +64,17 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
         # an unsendable variable
         ("-i lock", "1", "The input 'lock' can't be sent: lock is of type _thread.lock", "Send plain data"),
         ("-i lock --lang bash", "1", "can't be written as JSON", "Other languages get JSON"),
+        # packages
+        ("--pip 'numpy,pandas'", "1", "--pip: 'numpy,pandas' is no package", "with spaces between them"),
+        ("--pip ./a.whl", "1", "is a path of this machine", "-i ./FOLDER"),
+        ("--pip 'a@https://me:word@example.org/a.whl'", "1", "the address of a holds a password", "pip's own configuration"),
+        ("-r missing.txt", "1", "--requirements: missing.txt can't be read", ""),
+        ("-r index.txt", "1", "--requirements index.txt, line 2: --index-url can't go with the job", "configured for pip itself"),
+        ("--pip numpy --network none", "1", "--network none can't be kept", "gets no network"),
+        ("--pip numpy --lang bash", "1", "--pip has no effect: it installs Python packages, and this cell is bash", "--image"),
+        ("-r index.txt --lang javascript", "1", "--requirements has no effect", "--image"),
+        ("", "# /// script\n# dependencies = 3\n# ///\n1", "dependencies must be a list of texts", ""),
+        ("", "# /// script\n# requires-python = '<3'\n# ///\n1", "asks for Python <3, and the cell would run with", "--image"),
         # a language, a cell
         ("--lang cobol", "1", "there is no language 'cobol'", "python, javascript, typescript, bash"),
         ("--lang js", "1", "there is no language 'js'", "Did you mean javascript?"),

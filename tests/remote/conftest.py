@@ -85,6 +85,12 @@ def lay_out(folder, code, language, inputs, **changes):
 
 
 @pytest.fixture
+def laid_out():
+    """`lay_out`, for a test that starts the wrapper in its own way."""
+    return lay_out
+
+
+@pytest.fixture
 def wait_gone():
     """Waits until a process has ended, reaped or not; the test's own time limit ends a vain wait."""
 
