@@ -45,7 +45,7 @@ class Index:
         self.expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self, directory=str(folder)))
         self.host = f"127.0.0.1:{self.server.server_port}"
-        self.url = f"http://{USER}:{PASSWORD}@{self.host}/simple"
+        self.url = f"http://{USER}:{PASSWORD}@{self.host}/index"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -67,10 +67,10 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        if not self.path.startswith("/simple/"):
+        if not self.path.startswith("/index/"):
             super().do_GET()
             return
-        name = self.path.removeprefix("/simple/").strip("/")
+        name = self.path.removeprefix("/index/").strip("/")
         found = sorted(self.index.folder.glob(f"{name.replace('-', '_')}-*.whl"))
         body = "".join(f'<a href="/{file.name}">{file.name}</a>\n' for file in found).encode()
         self.send_response(200 if found else 404)
