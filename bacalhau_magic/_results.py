@@ -92,7 +92,7 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
     if bundle.outcome == "timeout":
         limit = options.run_seconds
         return JobTimedOutError(
-            f"The cell ran longer than its time limit of {seconds(limit)} (job {result.ref.short_id}).",
+            f"The cell ran longer than its time limit of {seconds(limit)}.",
             job_id=job_id,
             phase="cell",
             limit=limit,

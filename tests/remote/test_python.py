@@ -179,12 +179,12 @@ def test_result_bound(job):
 
 
 def test_missing_library(job):
-    """An input whose library is missing is an error before the cell runs, which names --pip and --image."""
+    """An input whose library is missing is an error before the cell runs, which names the library and what to choose."""
     numpy = pytest.importorskip("numpy")
     run = job("print('ran')", inputs={"x": numpy.arange(3)})
     assert run.code == 1
     assert run.shown == ""
-    assert "--pip numpy" in run.bundle.error["evalue"]
+    assert "needs numpy" in run.bundle.error["evalue"]
     assert "--image" in run.bundle.error["evalue"]
 
 
