@@ -507,7 +507,12 @@ def _called(code: Cell, arguments: tuple[Any, ...], options: dict[str, Any]) -> 
     name = name if name.isidentifier() else "function"
     given = options.pop("inputs", None) or options.pop("input", None) or ()
     own = ((name, function), ("_arguments", (*held, *arguments)), ("_keywords", keywords))
-    asked = _argspec.from_call({**options, "inputs": (*value_of("inputs", given), *own)})
+    try:
+        asked = _argspec.from_call({**options, "inputs": (*value_of("inputs", given), *own)})
+    except OptionError as problem:
+        if problem.message.startswith("There is no option"):
+            problem.hint = f"Arguments by name go with the function: functools.partial({name}, {problem.option}=…). {problem.hint}"
+        raise
     if asked.lang != "python":
         raise OptionError(f"A function runs in Python, not in {asked.lang}.", option="lang", hint="Leave lang out.")
     wait = "await " if inspect.iscoroutinefunction(function) else ""

@@ -93,6 +93,14 @@ def test_a_function_runs_there(shell: Kernel, call: str, value: str) -> None:
     assert ran.value == value, ran.text
 
 
+def test_arguments_by_name(shell: Kernel) -> None:
+    """A keyword that is no option is refused with the way to give the function its own."""
+    ran = shell.run("run(dict, a=1)")
+    assert ran.error is not None
+    assert "There is no option 'a'." in ran.error[1]
+    assert "functools.partial(dict, a=…)" in ran.error[1]
+
+
 def test_a_cell_uses_functions_and_classes(shell: Kernel) -> None:
     """-i takes functions and classes by name, -i auto whatever the cell reads, and what was sent is said."""
     assert shell.run("%%bacalhau -i main,Point\nmain(1)[0], Point(3, 4).norm()").value == "([1], 5.0)"
