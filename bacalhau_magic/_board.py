@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from ._ledger import Row
 from ._session import Session
 from ._snapshot import Snapshot
 from ._stages import Finished, JobEvent, Printed
+from ._wire import NodeState
 from .errors import BacalhauMagicError
 from .progress import _comm
 
@@ -227,15 +228,19 @@ class Board:
                 entry = self._entries.get(about)
                 return str(_commands.spec(self.session, [entry.job.ref.job_id if entry else about]))
             case "nodes":
-                return [{name: _plain(cell) for name, cell in row.items()} for row in _commands.nodes(self.session, [])]
+                rows, states = _commands.nodes(self.session, []), _commands.compute_nodes(self.session)
+                return [_node(row, states) for row in rows]
             case "names":
                 names, space = read(about), self.session.surroundings.namespace
                 return sorted(name for name in names.reads if name in space)
         raise BacalhauMagicError(f"The kernel does not know the question {what!r}.")
 
 
-def _plain(cell: object) -> str:
-    return "" if cell is None else str(cell)
+def _node(row: Mapping[str, Any], states: Sequence[NodeState]) -> dict[str, str]:
+    """A node's row in words, and the constraint that only it fulfils, "" where it has no label of its own."""
+    names = [state.info.labels.get("name", "") for state in states if state.info.node_id.startswith(str(row["node"]))]
+    words = {name: "" if cell is None else str(cell) for name, cell in row.items()}
+    return {**words, "constraint": f"name={names[0]}" if len(names) == 1 and names[0] else ""}
 
 
 def _past(row: Row, state: str) -> dict[str, Any]:

@@ -119,15 +119,20 @@ def _server_row(job: Job, place: str) -> tuple[Any, ...]:
 def nodes(session: Session, words: list[str]) -> Table:
     """The nodes that could take jobs, with their capacity; `--gpu` only those with GPUs."""
     flags = _flags(words, "nodes", {"--gpu"})
-    target = _runtime(session)[1]
-    if target is None:
-        target = session.local_target()
-    found = [node for node in target.nodes if node.info.compute_node_info.execution_engines]
+    found = compute_nodes(session)
     if "--gpu" in flags:
         found = [node for node in found if _gpus.count(node)]
     headings = ("node", "state", "CPUs", "memory", "disk", "GPUs", "running", "waiting", "takes")
     empty = "No node has a GPU." if "--gpu" in flags else "No nodes."
     return Table(headings, tuple(_node_row(node) for node in found), empty)
+
+
+def compute_nodes(session: Session) -> list[NodeState]:
+    """The nodes that a plain cell could go to now."""
+    target = _runtime(session)[1]
+    if target is None:
+        target = session.local_target()
+    return [node for node in target.nodes if node.info.compute_node_info.execution_engines]
 
 
 def _node_row(node: NodeState) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ class Bacalhau:
         self.shell = shell
         self._session: Session | None = None
         self._board: Board | None = None
+        self._opening: threading.Thread | None = None
         self._front = FrontEnd(shell)
 
     @property
@@ -77,7 +78,14 @@ class Bacalhau:
         """Begin to tell JupyterLab's jobs panel of this session's jobs, where a front end is live."""
         if self._front.place() == "notebook":
             # On a thread: what it imports takes 0.3 s, which the first cell needs too, but %load_ext does not.
-            threading.Thread(target=self._open_board, name="bacalhau-board-open", daemon=True).start()
+            self._opening = threading.Thread(target=self._open_board, name="bacalhau-board-open", daemon=True)
+            self._opening.start()
+
+    def _opened(self) -> None:
+        """Wait until that thread is done: two threads that import the same modules can get them half made."""
+        if self._opening is not None and self._opening is not threading.current_thread():
+            self._opening.join()
+            self._opening = None
 
     def _open_board(self) -> None:
         with suppress(Exception):  # without its panel all the rest works
@@ -87,6 +95,7 @@ class Bacalhau:
 
     def close_board(self) -> None:
         """Tell the panel no more."""
+        self._opened()
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -96,6 +105,7 @@ class Bacalhau:
     @no_var_expand
     def cell(self, line: str, cell: str) -> Any:
         """Run this cell elsewhere: %%bacalhau [options] [-- arguments]. See %bacalhau help."""
+        self._opened()
         with _usage():
             request = self._read(line, cell)
             if request is None or _only_shown(request):
@@ -116,6 +126,7 @@ class Bacalhau:
     @no_var_expand
     async def cell_awaited(self, line: str, cell: str) -> Any:
         """As `cell`; the kernel's event loop goes on meanwhile."""
+        self._opened()
         with _usage():
             request = self._read(line, cell)
             if request is None or _only_shown(request):
@@ -136,6 +147,7 @@ class Bacalhau:
     @no_var_expand
     def line(self, line: str) -> Any:
         """%bacalhau [jobs|nodes|show|logs|wait|stop|rerun|get|spec|attach|config|help]: status, and what can be done with jobs."""
+        self._opened()
         from . import _commands
 
         with _usage():

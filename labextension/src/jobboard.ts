@@ -37,7 +37,7 @@ export interface ILog {
   readonly over: boolean;
 }
 
-const QUESTION_TIME = 20_000;
+const QUESTION_TIME = 15_000;
 const LOG_KEPT = 1_000_000;
 
 interface IConnection {
@@ -45,6 +45,8 @@ interface IConnection {
   comm: IComm;
   /** Whether it was asked for all of its jobs, or told them by itself. */
   greeted: boolean;
+  /** What is to be said once the kernel is known to listen. */
+  waiting: Wish[];
 }
 
 /** Keeps what the kernels tell. It asks each kernel once for all it has, and never polls. */
@@ -83,7 +85,7 @@ export class JobBoard {
     const comm = kernel.connect(COMM_ID, (data) => {
       this._hear(connection, data);
     });
-    const connection: IConnection = { kernel, comm, greeted: false };
+    const connection: IConnection = { kernel, comm, greeted: false, waiting: [] };
     this._kernels.set(kernel.id, connection);
     if (await kernel.knows(COMM_ID)) this._greet(connection);
   }
@@ -118,7 +120,10 @@ export class JobBoard {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this._questions.delete(request);
-        reject(new Error("The kernel does not answer; it may be busy."));
+        const sentence = connection.greeted
+          ? "The kernel does not answer; it may be busy."
+          : "This kernel has not loaded the extension: %load_ext bacalhau_magic";
+        reject(new Error(sentence));
       }, QUESTION_TIME);
       this._questions.set(request, (value, problem) => {
         clearTimeout(timer);
@@ -148,6 +153,11 @@ export class JobBoard {
     if (connection.greeted || this._kernels.get(connection.kernel.id) !== connection) return;
     connection.greeted = true;
     this._say(connection, { kind: "hello" });
+    this._sayWaiting(connection);
+  }
+
+  private _sayWaiting(connection: IConnection): void {
+    for (const wish of connection.waiting.splice(0)) this._say(connection, wish);
   }
 
   private _hear(connection: IConnection, data: unknown): void {
@@ -171,12 +181,16 @@ export class JobBoard {
       // A job that its own kernel has at hand is known better than one of another kernel's ledger.
       if (twin && twin.key !== told.key && twin.live && !told.live && (twin.reachable || twin.snapshot.over)) continue;
       if (twin && twin.key !== told.key) this._jobs.delete(twin.key);
+      // What the ledger said of it before its own kernel knew its id.
+      if (told.live && told.id !== told.key) this._jobs.delete(told.id);
       const before = this._jobs.get(told.key);
       this._keep(job);
       if (job.snapshot.over && before && !before.snapshot.over && job.live) ended.push(job);
     }
-    if (message.whole) connection.greeted = true;
-    else this._greet(connection);
+    if (message.whole) {
+      connection.greeted = true;
+      this._sayWaiting(connection);
+    } else this._greet(connection);
     this._changed.emit();
     for (const job of ended) this._ended.emit(job);
   }
@@ -206,7 +220,9 @@ export class JobBoard {
   }
 
   private _say(connection: IConnection, wish: Wish): void {
-    connection.comm.send(wish);
+    // A kernel that does not know the comm would drop it, with a warning in the server's log.
+    if (connection.greeted) connection.comm.send(wish);
+    else connection.waiting.push(wish);
   }
 
   private readonly _changed = new Signal<this, void>(this);

@@ -12,10 +12,15 @@ export const PluginIDs = {
   completion: `${NAME}:completion`,
   board: `${NAME}:board`,
   commands: `${NAME}:commands`,
+  form: `${NAME}:form`,
+  log: `${NAME}:log`,
   panel: `${NAME}:panel`,
+  presence: `${NAME}:presence`,
+  receipt: `${NAME}:receipt`,
 } as const;
 
 export const CommandIDs = {
+  form: `${NAME}:form`,
   stop: `${NAME}:stop`,
   log: `${NAME}:log`,
   openResult: `${NAME}:open-result`,

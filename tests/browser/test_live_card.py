@@ -208,5 +208,5 @@ def test_the_kernel_s_interrupt_button(lab: Any, page: Any) -> None:
     page.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
     page.wait_for_function("[...document.querySelectorAll('.jp-OutputArea-output')].at(-1)?.textContent.includes('JobInterruptedError')")
     shown = [text.strip() for text in page.locator(".jp-OutputArea-output").all_text_contents() if text.strip()]
-    assert shown[0].endswith("Stopped")
+    assert shown[0].startswith("■Stopped")
     assert "epoch 3/10" in shown[1]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+SHOTS = os.environ.get("BACALHAU_MAGIC_TEST_SHOTS", "")
+"""A folder for pictures, where somebody wants to look at them."""
 LOAD = "%load_ext bacalhau_magic"
 HURTFUL = "<img src=x onerror='window.hurt = 1'>"
-WAITING = f"""%%bacalhau --name "{HURTFUL}"
+WAITING = f"""%%bacalhau --cpu 0.1 --name "{HURTFUL}"
 import time
 print("epoch 1", flush=True)
 time.sleep(120)
@@ -25,14 +29,40 @@ def show(page: Any) -> Any:
     return panel
 
 
-def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> None:
-    """A waiting cell's job is in the panel, live and as text alone, and Stop there ends the job and the cell."""
-    lab.write("panel.ipynb", LOAD, WAITING)
-    lab.open(page, "panel.ipynb")
+def shot(page: Any, name: str) -> None:
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+def started(lab: Any, page: Any, name: str, *cells: str) -> Any:
+    """A notebook whose cells were all started, and the open panel."""
+    lab.write(name, LOAD, *cells)
+    lab.open(page, name)
     panel = show(page)
     lab.run(page, 0)
     lab.done(page, 0)
-    lab.run(page, 1)
+    for cell in range(1, len(cells) + 1):
+        lab.run(page, cell)
+        if cell < len(cells):
+            lab.done(page, cell)
+    return panel
+
+
+def dark(page: Any) -> None:
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+
+
+def serious(page: Any, selector: str) -> list[str]:
+    """What axe finds there that is serious or worse."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page, context=selector).response["violations"]
+    return [f"{it['id']}: {[node['html'] for node in it['nodes']]}" for it in found if it["impact"] in ("serious", "critical")]
+
+
+def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> None:
+    """A waiting cell's job is in the panel, live and as text alone, and Stop there ends the job and the cell."""
+    panel = started(lab, page, "panel.ipynb", WAITING)
     row = panel.locator(".bj-row[data-phase=running]")
     row.wait_for()
     assert row.locator(".bj-name").text_content() == "panel.ipynb [2] python"
@@ -45,3 +75,191 @@ def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> 
     panel.locator(".bj-row[data-phase=stopped]").wait_for()
     lab.done(page, 1)
     assert page.evaluate("window.hurt") is None
+
+
+def test_a_log_is_followed_and_searched(lab: Any, page: Any) -> None:
+    """Logs opens the job's log, which grows as text, marks what is searched for, and says when it ended."""
+    cell = f"%%bacalhau --cpu 0.1 --bg\nimport sys, time\nprint('epoch 1'); print({HURTFUL!r}, file=sys.stderr, flush=True)\ntime.sleep(8)\nprint('epoch 2')"
+    panel = started(lab, page, "log.ipynb", cell)
+    row = panel.locator(".bj-row[data-phase=running]")
+    row.locator(".bj-head").click()
+    row.get_by_role("button", name="Logs").click()
+    log = page.locator(".bj-log")
+    log.get_by_text("epoch 1").wait_for()
+    log.locator("[data-stream=stderr]", has_text=HURTFUL).wait_for()
+    log.get_by_text("epoch 2").wait_for()
+    log.get_by_role("searchbox").fill("EPOCH")
+    assert log.locator("mark").all_text_contents() == ["epoch", "epoch"]
+    assert log.get_by_role("status").text_content() == "2 found"
+    log.get_by_text("ended").wait_for()
+    shot(page, "log")
+    assert serious(page, ".bj-log") == []
+    assert page.evaluate("window.hurt") is None
+
+
+def test_jobs_are_present_where_one_is_not_looking(lab: Any, page: Any) -> None:
+    """The status bar counts, the Running section lists, and an end that nobody sees is told."""
+    panel = started(lab, page, "away.ipynb", "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(6)")
+    panel.locator(".bj-row[data-phase=running]").wait_for()
+    page.locator(".bj-status", has_text="Bacalhau: 1 running").wait_for()
+    page.evaluate("() => window.jupyterapp.shell.activateById('jp-running-sessions')")
+    page.locator("#jp-running-sessions", has_text="away.ipynb [2] python").wait_for()
+    page.evaluate("() => window.jupyterapp.commands.execute('launcher:create')")
+    page.get_by_text("away.ipynb [2] python: Completed").first.wait_for()
+    shot(page, "notification")
+    page.wait_for_function("() => !document.querySelector('.bj-status')?.textContent")
+
+
+def test_two_kernels_and_a_reload(lab: Any, page: Any) -> None:
+    """Jobs of two kernels stand side by side; a reload brings them back, live."""
+    started(lab, page, "one.ipynb", "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(100)")
+    page.locator(".bj-row[data-phase=running] .bj-name", has_text="one.ipynb").wait_for()
+    lab.write("two.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg --lang bash\nsleep 100")
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:open', {path: 'two.ipynb'}) }")
+    run = """async () => {
+      const panel = window.jupyterapp.shell.currentWidget;
+      await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
+      for (const cell of [0, 1]) { panel.content.activeCellIndex = cell; await window.jupyterapp.commands.execute('notebook:run-cell'); }
+    }"""
+    page.evaluate(run)
+    page.get_by_role("button", name="All", exact=True).click()
+    names = page.locator(".bj-row[data-phase=running] .bj-name")
+    names.filter(has_text="two.ipynb").wait_for()
+    assert sorted(name.split()[0] for name in names.all_text_contents()) == ["one.ipynb", "two.ipynb"]
+    shot(page, "two-kernels")
+    page.goto(page.url.split("?")[0] + "?token=browsertest")
+    page.wait_for_function("() => !!window.jupyterapp?.shell")
+    show(page)
+    page.get_by_role("button", name="All", exact=True).click()
+    time = page.locator(".bj-row[data-phase=running]", has_text="two.ipynb").locator(".bj-time", has_text=" s")
+    time.wait_for()
+    before = time.text_content()
+    page.wait_for_function("before => [...document.querySelectorAll('.bj-time')].every(it => it.textContent !== before)", arg=before)
+
+
+def test_a_restart_keeps_the_jobs_and_they_can_still_be_stopped(lab: Any, page: Any) -> None:
+    """After a kernel restart the panel says what was last known; once the extension is loaded again the job is there, and is stopped."""
+    panel = started(lab, page, "restart.ipynb", "%%bacalhau --cpu 0.1 --bg --lang bash\nsleep 100")
+    row = panel.locator(".bj-row", has_text="restart.ipynb")
+    panel.locator(".bj-row[data-phase=running]").wait_for()
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }")
+    row.locator(".bj-line", has_text="Last known: Running").wait_for()
+    lab.run(page, 0)
+    panel.locator(".bj-row[data-phase=sent]").locator(".bj-line", has_text="Running").wait_for()
+    assert row.count() == 1
+    row.locator(".bj-head").click()
+    row.get_by_role("button", name="Stop").click()
+    panel.locator(".bj-row[data-phase=stopped]").wait_for()
+
+
+def test_what_a_job_left_is_drawn_without_a_kernel(lab: Any, page: Any) -> None:
+    """A saved output is drawn from its metadata, as text, in a notebook without a kernel."""
+    data = {"application/vnd.bacalhau.job+json": {"version": 1, "outcome": "completed"}, "text/plain": "bacalhau: completed"}
+    facts = {"job": "j-54785d3f", "node": HURTFUL, "seconds": 1.8, "started": "2026-01-01T10:00:00+00:00", "route": "local: here"}
+    lab.write("saved.ipynb", "%%bacalhau\n1")
+    notebook = json.loads((lab.root / "saved.ipynb").read_text())
+    notebook["cells"][0]["outputs"] = [{"output_type": "display_data", "data": data, "metadata": {"bacalhau": facts}}]
+    notebook["metadata"] = {"kernelspec": {"name": "no-such-kernel", "display_name": "None", "language": "python"}}
+    (lab.root / "saved.ipynb").write_text(json.dumps(notebook))
+    page.goto(f"{lab.url}/lab/tree/saved.ipynb?token=browsertest&reset")
+    card = page.locator(".bj-receipt")
+    card.wait_for()
+    page.keyboard.press("Escape")
+    assert "Completed" in card.text_content()
+    assert "in 1.8 s on <img src=" in card.text_content()
+    assert card.locator("dd").first.text_content() == "j-54785d3f"
+    assert card.locator("img").count() == 0
+    assert page.evaluate("window.hurt") is None
+    assert serious(page, ".bj-receipt") == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_panel_is_accessible_in_both_themes_and_by_keyboard(lab: Any, page: Any, theme: str) -> None:
+    """axe finds nothing serious, in light and in dark; the rows are walked and opened by keys."""
+    panel = started(
+        lab, page, f"{theme}.ipynb", "%%bacalhau\n6 * 7", "%%bacalhau\n1 / 0", "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(60)"
+    )
+    panel.locator(".bj-row[data-phase=running]").wait_for()
+    if theme == "dark":
+        dark(page)
+    heads = panel.locator(".bj-head")
+    heads.nth(2).wait_for()
+    heads.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    panel.locator(".bj-row[data-phase=failed][data-open=true]").wait_for()
+    shot(page, f"panel-{theme}")
+    assert serious(page, ".bj-panel") == []
+    panel.get_by_role("searchbox").fill("zerodivision")
+    assert panel.locator(".bj-row").count() == 1
+
+
+def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
+    """The form offers the variables that the cell reads, shows what is wrong, and writes the line into the cell."""
+    lab.write("form.ipynb", LOAD, "x, y = 1, 2", "total = x + y\ntotal")
+    lab.open(page, "form.ipynb")
+    for cell in (0, 1):
+        lab.run(page, cell)
+        lab.done(page, cell)
+    page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
+    source = "() => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource()"
+    page.evaluate("() => { window.jupyterapp.commands.execute('bacalhau-magic:form') }")
+    form = page.locator(".bj-form")
+    form.get_by_label("--cpu").fill("0.5")
+    form.get_by_label("--memory").fill("1GB")
+    form.locator(".bj-tick", has_text="x").click()
+    form.locator(".bj-tick", has_text="y").click()
+    form.get_by_label("--outputs").fill("total")
+    assert form.locator(".bj-preview").text_content() == "%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB"
+    shot(page, "form")
+    assert serious(page, ".bj-form") == []
+    page.get_by_role("button", name="Write the line").click()
+    page.wait_for_function(
+        "source => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource() === source",
+        arg="%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB\ntotal = x + y\ntotal",
+    )
+    lab.run(page, 2)
+    lab.done(page, 2)
+    page.locator(".jp-OutputArea-output", has_text="3").last.wait_for()
+    page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2; window.jupyterapp.commands.execute('bacalhau-magic:form') }"
+    )
+    assert form.get_by_label("--cpu").input_value() == "0.5"
+    form.get_by_label("--memory").fill("")
+    page.get_by_role("button", name="Write the line").click()
+    form.wait_for(state="hidden")
+    assert page.evaluate(source).startswith("%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5\n")
+
+
+def test_nodes_are_shown_and_used(lab: Any, page: Any) -> None:
+    """The nodes tab shows capacity, and "use this node" writes a constraint that the node fulfils."""
+    lab.write("nodes.ipynb", LOAD, "%%bacalhau --cpu 0.1\n6 * 7")
+    lab.open(page, "nodes.ipynb")
+    panel = show(page)
+    lab.run(page, 0)
+    lab.done(page, 0)
+    panel.get_by_role("button", name="Nodes").click()
+    panel.locator(".bj-node dt", has_text="CPUs").wait_for()
+    shot(page, "nodes")
+    assert serious(page, ".bj-panel") == []
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1 }")
+    panel.get_by_role("button", name="Use this node").click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell')[1].textContent.includes('--constraints')")
+    lab.run(page, 1)
+    lab.done(page, 1)
+    page.locator(".jp-OutputArea-output", has_text="42").wait_for()
+
+
+def test_notebook_7_has_colours_the_panel_and_receipts(notebook7: Any, page: Any) -> None:
+    """In Notebook 7 the cell is coloured, the panel fills in its side bar, and the output is drawn."""
+    notebook7.write("seven.ipynb", LOAD, "%%bacalhau --cpu 0.1 --lang bash\nfor f in a b; do echo $f; done")
+    notebook7.open(page, "seven.ipynb")
+    notebook7.run(page, 0)
+    notebook7.done(page, 0)
+    notebook7.run(page, 1)
+    notebook7.done(page, 1)
+    page.locator(".bj-receipt", has_text="Completed").wait_for()
+    page.wait_for_function("() => [...document.querySelectorAll('.cm-line span')].some(it => it.textContent === 'done')")
+    panel = show(page)
+    panel.locator(".bj-row[data-phase=completed]", has_text="seven.ipynb [2] bash").wait_for()
+    shot(page, "notebook7")

@@ -94,6 +94,14 @@ describe("the board", () => {
     expect(board.jobs.map((job) => job.key)).toEqual(["a"]);
   });
 
+  test("a job that the ledger told of before its kernel knew its id is one job", async () => {
+    const [board, kernel] = await one();
+    kernel.tell([{ ...running, id: "" }], true);
+    kernel.tell([{ ...past, id: running.id, key: running.id }]);
+    kernel.tell([running]);
+    expect(board.jobs.map((job) => job.key)).toEqual(["a"]);
+  });
+
   test("an end is told once, and only of a job that was seen before its end", async () => {
     const [board, kernel] = await one();
     const ended: string[] = [];
@@ -128,6 +136,19 @@ describe("the board", () => {
     await expect(nodes).resolves.toEqual(["nodes"]);
     await expect(spec).rejects.toThrow("No such job.");
     await expect(board.ask({ key: "none" }, "spec", "")).rejects.toThrow("not running");
+  });
+
+  test("a question to a kernel that does not listen yet waits until it does", async () => {
+    const board = new JobBoard();
+    const kernel = new Kernel("k", "a.ipynb", false);
+    await board.attach(kernel);
+    const nodes = board.ask({ path: "a.ipynb" }, "nodes", "");
+    expect(kernel.wishes).toEqual([]);
+    kernel.tell([], true);
+    const [wish] = kernel.wishes;
+    if (wish?.kind !== "ask") throw new Error("not asked");
+    kernel.say({ version: 1, kind: "answer", request: wish.request, value: [], problem: "" });
+    await expect(nodes).resolves.toEqual([]);
   });
 
   test("what was kept over a reload is shown until a kernel tells more", async () => {

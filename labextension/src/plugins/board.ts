@@ -6,6 +6,7 @@ import type { Kernel } from "@jupyterlab/services";
 import type { JSONObject } from "@lumino/coreutils";
 
 import { IKernel, JobBoard } from "../jobboard";
+import { COMM_ID } from "../protocol";
 import { IJobBoard, PluginIDs } from "../tokens";
 
 const KEPT = "bacalhau-magic:jobs";
@@ -36,27 +37,25 @@ export const board: JupyterFrontEndPlugin<JobBoard> = {
 function watch(board: JobBoard, panel: NotebookPanel): void {
   const context = panel.sessionContext;
   let current = "";
-  let renewed = false;
+  const detach = (): void => {
+    if (current) board.detach(current);
+    current = "";
+  };
   const attach = (): void => {
     const connection = context.session?.kernel;
-    if (current && current !== connection?.id) board.detach(current);
-    current = connection?.id ?? "";
-    if (connection) void board.attach(kernel(connection, () => panel.context.path));
+    if (current && current === connection?.id && connection.hasComm(COMM_ID)) return;
+    detach();
+    if (!connection || connection.status === "dead") return;
+    current = connection.id;
+    void board.attach(kernel(connection, () => panel.context.path));
   };
   context.kernelChanged.connect(attach);
   context.statusChanged.connect((_, status) => {
-    // A restart drops the kernel's comms on this side too.
-    if (status === "restarting" || status === "autorestarting") {
-      renewed = true;
-      if (current) board.detach(current);
-    } else if (renewed && (status === "idle" || status === "busy")) {
-      renewed = false;
-      attach();
-    }
+    // A restart drops the kernel's comms on this side too, without a word.
+    if (!context.session?.kernel?.hasComm(COMM_ID)) detach();
+    if (status === "idle" || status === "busy") attach();
   });
-  panel.disposed.connect(() => {
-    if (current) board.detach(current);
-  });
+  panel.disposed.connect(detach);
   attach();
 }
 

@@ -1,8 +1,9 @@
 /** The jobs panel in the side bar. */
 
-import type { ILabShell, ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { ILabShell as LabShell, ILayoutRestorer as LayoutRestorer } from "@jupyterlab/application";
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { ILayoutRestorer } from "@jupyterlab/application";
 import { INotebookTracker } from "@jupyterlab/notebook";
+import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import type { CommandRegistry } from "@lumino/commands";
@@ -11,6 +12,7 @@ import React from "react";
 import { bacalhauIcon } from "../icon";
 import type { IBoardJob, JobBoard } from "../jobboard";
 import { chosen, elapsed, heading, icon, IChoice, line, Order } from "../joblist";
+import { Nodes } from "./nodes";
 import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
 
 const STEPS = [1, 2, 3, 4, 5, 6];
@@ -20,19 +22,31 @@ export const panel: JupyterFrontEndPlugin<void> = {
   description: "The jobs of this notebook and all others, in the side bar.",
   autoStart: true,
   requires: [IJobBoard, INotebookTracker],
-  optional: [ITranslator, LabShell, LayoutRestorer],
+  optional: [ITranslator, ILayoutRestorer, ISettingRegistry],
   activate: (
     app: JupyterFrontEnd,
     board: JobBoard,
     notebooks: INotebookTracker,
     translator: ITranslator | null,
-    _shell: ILabShell | null,
     restorer: ILayoutRestorer | null,
+    settings: ISettingRegistry | null,
   ) => {
     const trans = (translator ?? nullTranslator).load(NAME);
     const widget = new JobsPanel(board, notebooks, app.commands, trans);
-    app.shell.add(widget, "left", { rank: 450, type: "Bacalhau jobs" });
+    const place = (side: unknown): void => {
+      app.shell.add(widget, side === "right" ? "right" : "left", { rank: 450, type: "Bacalhau jobs" });
+    };
+    place("left");
     restorer?.add(widget, widget.id);
+    void settings?.load(PluginIDs.panel).then((loaded) => {
+      let shown: unknown = "left";
+      const move = (): void => {
+        const side = loaded.get("side").composite;
+        if (side !== shown) place((shown = side));
+      };
+      loaded.changed.connect(move);
+      move();
+    });
   },
 };
 
@@ -66,7 +80,8 @@ interface IProps {
 
 function Jobs({ board, notebooks, commands, trans }: IProps): React.ReactElement {
   const [, redraw] = React.useReducer((count: number) => count + 1, 0);
-  const [all, setAll] = React.useState(false);
+  const [tab, setTab] = React.useState<"mine" | "all" | "nodes">("mine");
+  const all = tab === "all";
   const [filter, setFilter] = React.useState("");
   const [order, setOrder] = React.useState<Order>("newest");
   const [open, setOpen] = React.useState("");
@@ -82,51 +97,56 @@ function Jobs({ board, notebooks, commands, trans }: IProps): React.ReactElement
   const jobs = chosen(board.jobs, choice);
   useClock(jobs, redraw);
   const now = Date.now() / 1000;
+  const tabs = [
+    ["mine", trans.__("This notebook")],
+    ["all", trans.__("All")],
+    ["nodes", trans.__("Nodes")],
+  ] as const;
   return (
     <>
       <div className="bj-bar">
-        <div className="bj-seg" role="group" aria-label={trans.__("Which jobs")}>
-          <button
-            type="button"
-            aria-pressed={!all}
-            onClick={() => {
-              setAll(false);
-            }}
-          >
-            {trans.__("This notebook")}
-          </button>
-          <button
-            type="button"
-            aria-pressed={all}
-            onClick={() => {
-              setAll(true);
-            }}
-          >
-            {trans.__("All")}
-          </button>
+        <div className="bj-seg" role="group" aria-label={trans.__("What is shown")}>
+          {tabs.map(([name, label]) => (
+            <button
+              key={name}
+              type="button"
+              aria-pressed={tab === name}
+              onClick={() => {
+                setTab(name);
+              }}
+            >
+              {label}
+            </button>
+          ))}
         </div>
-        <input
-          type="search"
-          placeholder={trans.__("Filter")}
-          aria-label={trans.__("Filter jobs")}
-          value={filter}
-          onChange={(event) => {
-            setFilter(event.target.value);
-          }}
-        />
-        <select
-          aria-label={trans.__("Sort jobs")}
-          value={order}
-          onChange={(event) => {
-            setOrder(event.target.value as Order);
-          }}
-        >
-          <option value="newest">{trans.__("Newest")}</option>
-          <option value="state">{trans.__("State")}</option>
-          <option value="name">{trans.__("Name")}</option>
-        </select>
+        {tab === "nodes" ? null : (
+          <>
+            <input
+              type="search"
+              placeholder={trans.__("Filter")}
+              aria-label={trans.__("Filter jobs")}
+              value={filter}
+              onChange={(event) => {
+                setFilter(event.target.value);
+              }}
+            />
+            <select
+              aria-label={trans.__("Sort jobs")}
+              value={order}
+              onChange={(event) => {
+                setOrder(event.target.value as Order);
+              }}
+            >
+              <option value="newest">{trans.__("Newest")}</option>
+              <option value="state">{trans.__("State")}</option>
+              <option value="name">{trans.__("Name")}</option>
+            </select>
+          </>
+        )}
       </div>
-      {jobs.length ? (
+      {tab === "nodes" ? (
+        <Nodes board={board} notebooks={notebooks} trans={trans} />
+      ) : jobs.length ? (
         <ul className="bj-list" aria-label={trans.__("Jobs")} onKeyDown={walk}>
           {jobs.map((job) => (
             <Row
@@ -198,7 +218,7 @@ function Row({ job, now, open, toggle, commands, trans }: IRowProps): React.Reac
           <Details job={job} trans={trans} />
           <div className="bj-acts">
             {button(CommandIDs.stop, !snapshot.over && job.reachable)}
-            {button(CommandIDs.log, job.reachable && commands.hasCommand(CommandIDs.log))}
+            {button(CommandIDs.log, job.reachable)}
             {button(CommandIDs.openResult, snapshot.phase === "completed" && job.id !== "")}
             {button(CommandIDs.goToCell, job.cell !== "")}
             {button(CommandIDs.copyAttach, job.id !== "")}

@@ -1,0 +1,247 @@
+/** "Run on Bacalhau…": a form made of the options' schema that writes or edits a cell's magic line. */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { Dialog, ICommandPalette, ReactWidget, showDialog } from "@jupyterlab/apputils";
+import { INotebookTracker } from "@jupyterlab/notebook";
+import { ISettingRegistry } from "@jupyterlab/settingregistry";
+import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
+import React from "react";
+
+import type { JobBoard } from "../jobboard";
+import { IOption, magicLine, MAGIC, OPTIONS, problems, valuesOf, withOptions } from "../magicline";
+import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
+
+/** What most cells want; all other options stand below. */
+const FIRST = ["lang", "cpu", "memory", "gpu", "timeout", "inputs", "outputs", "bg"];
+
+type Values = Readonly<Record<string, readonly string[]>>;
+
+export const form: JupyterFrontEndPlugin<void> = {
+  id: PluginIDs.form,
+  description: "A form that writes a cell's magic line.",
+  autoStart: true,
+  requires: [IJobBoard, INotebookTracker],
+  optional: [ITranslator, ICommandPalette, ISettingRegistry],
+  activate: (
+    app: JupyterFrontEnd,
+    board: JobBoard,
+    notebooks: INotebookTracker,
+    translator: ITranslator | null,
+    palette: ICommandPalette | null,
+    settings: ISettingRegistry | null,
+  ) => {
+    const trans = (translator ?? nullTranslator).load(NAME);
+    let usual = "";
+    void settings?.load(PluginIDs.form).then((loaded) => {
+      const read = (): void => {
+        const options = loaded.get("options").composite;
+        usual = typeof options === "string" ? options.trim() : "";
+      };
+      loaded.changed.connect(read);
+      read();
+    });
+    app.commands.addCommand(CommandIDs.form, {
+      label: trans.__("Run on Bacalhau…"),
+      caption: trans.__("Choose where and how this cell runs"),
+      describedBy: { args: { type: "object", properties: {} } },
+      isEnabled: () => notebooks.activeCell?.model.type === "code",
+      execute: async () => {
+        const [cell, panel] = [notebooks.activeCell, notebooks.currentWidget];
+        if (cell?.model.type !== "code" || !panel) return;
+        const source = cell.model.sharedModel.getSource();
+        const begun = magicLine(source) ? source : `${MAGIC} ${usual}\n${source}`;
+        const body = new Form(begun, names(board, panel.context.path, begun), trans);
+        const { button } = await showDialog<string>({
+          title: trans.__("Run on Bacalhau"),
+          body,
+          buttons: [Dialog.cancelButton(), Dialog.okButton({ label: trans.__("Write the line") })],
+        });
+        if (button.accept) cell.model.sharedModel.setSource(body.getValue());
+      },
+    });
+    palette?.addItem({ command: CommandIDs.form, category: "Bacalhau" });
+  },
+};
+
+/** The variables that a cell reads and the kernel has; none where the kernel does not say. */
+async function names(board: JobBoard, path: string, source: string): Promise<string[]> {
+  const line = magicLine(source);
+  try {
+    const found = await board.ask({ path }, "names", line ? source.slice(line.to) : source);
+    return Array.isArray(found) ? found.filter((name): name is string => typeof name === "string") : [];
+  } catch {
+    return [];
+  }
+}
+
+class Form extends ReactWidget {
+  constructor(
+    private readonly source: string,
+    private readonly names: Promise<string[]>,
+    private readonly trans: TranslationBundle,
+  ) {
+    super();
+    this.addClass("bj-form");
+    this.written = source;
+  }
+
+  /** The cell's source with the line as the form has it. */
+  getValue(): string {
+    return this.written;
+  }
+
+  protected override render(): React.ReactElement {
+    return (
+      <Fields
+        source={this.source}
+        names={this.names}
+        trans={this.trans}
+        write={(written) => {
+          this.written = written;
+        }}
+      />
+    );
+  }
+
+  private written: string;
+}
+
+interface IFieldsProps {
+  source: string;
+  names: Promise<string[]>;
+  trans: TranslationBundle;
+  write: (written: string) => void;
+}
+
+function Fields({ source, names, trans, write }: IFieldsProps): React.ReactElement {
+  const [changes, setChanges] = React.useState<Values>({});
+  const [known, setKnown] = React.useState<string[]>([]);
+  React.useEffect(() => void names.then(setKnown), [names]);
+  const written = withOptions(source, changes);
+  write(written);
+  const line = magicLine(written);
+  const wrong = line ? problems(line) : [];
+  const field = (option: IOption): React.ReactElement => (
+    <Field
+      key={option.name}
+      option={option}
+      given={line ? valuesOf(line, option.name) : []}
+      set={(values) => {
+        setChanges((before) => ({ ...before, [option.name]: values }));
+      }}
+      known={option.name === "inputs" ? known : []}
+    />
+  );
+  const rest = OPTIONS.filter((option) => !FIRST.includes(option.name));
+  const groups = [...new Set(rest.map((option) => option.group))];
+  return (
+    <>
+      {FIRST.map((name) => OPTIONS.find((option) => option.name === name)).map((option) => option && field(option))}
+      <details>
+        <summary>{trans.__("More options")}</summary>
+        {groups.map((group) => (
+          <fieldset key={group}>
+            <legend>{group}</legend>
+            {rest.filter((option) => option.group === group).map(field)}
+          </fieldset>
+        ))}
+      </details>
+      <pre aria-label={trans.__("The line")} className="bj-preview">
+        {line ? written.slice(line.from, line.to) : ""}
+      </pre>
+      <div role="status" className="bj-wrongs">
+        {wrong.map(({ sentence }, n) => (
+          <p key={n}>{sentence}</p>
+        ))}
+      </div>
+    </>
+  );
+}
+
+interface IFieldProps {
+  option: IOption;
+  given: readonly string[];
+  set: (values: readonly string[]) => void;
+  /** Names that may be ticked. */
+  known: readonly string[];
+}
+
+function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
+  const id = `bj-${option.name}`;
+  const word = option.words.at(-1) ?? "";
+  if (!option.metavar) {
+    const off = option.negated !== "";
+    const on = given.length ? given.at(-1) !== option.negated : off;
+    return (
+      <div className="bj-field">
+        <label htmlFor={id}>{word}</label>
+        <input
+          id={id}
+          type="checkbox"
+          title={option.help}
+          checked={on}
+          onChange={({ target }) => {
+            set(target.checked === off ? [] : [off ? "no" : ""]);
+          }}
+        />
+      </div>
+    );
+  }
+  if (option.values.length)
+    return (
+      <div className="bj-field">
+        <label htmlFor={id}>{word}</label>
+        <select
+          id={id}
+          title={option.help}
+          value={given.at(-1) ?? ""}
+          onChange={({ target }) => {
+            set(target.value ? [target.value] : []);
+          }}
+        >
+          <option value="">{option.default}</option>
+          {option.values.map((value) => (
+            <option key={value}>{value}</option>
+          ))}
+        </select>
+      </div>
+    );
+  const ticked = (name: string): boolean => given.includes(name);
+  return (
+    <div className="bj-field">
+      <label htmlFor={id}>{word}</label>
+      <span>
+        <input
+          id={id}
+          title={option.help}
+          placeholder={option.default || option.metavar}
+          value={given.join(option.repeatable ? " " : "")}
+          list={option.examples.length ? `${id}-examples` : undefined}
+          onChange={({ target }) => {
+            const text = target.value;
+            set(!text.trim() ? [] : option.repeatable ? text.split(/ +/).filter(Boolean) : [text]);
+          }}
+        />
+        {option.examples.length ? (
+          <datalist id={`${id}-examples`}>
+            {option.examples.map((value) => (
+              <option key={value} value={value} />
+            ))}
+          </datalist>
+        ) : null}
+        {known.map((name) => (
+          <label key={name} className="bj-tick">
+            <input
+              type="checkbox"
+              checked={ticked(name)}
+              onChange={() => {
+                set(ticked(name) ? given.filter((other) => other !== name) : [...given, name]);
+              }}
+            />
+            {name}
+          </label>
+        ))}
+      </span>
+    </div>
+  );
+}
