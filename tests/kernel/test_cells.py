@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from kernels import Kernel
 
 
@@ -248,8 +246,8 @@ def test_nested_magics(batch: Kernel) -> None:
 
 def test_interrupt_stops_the_job(live: Kernel) -> None:
     """An interrupt stops the job on the node and raises JobInterruptedError."""
-    request = live.send("%%bacalhau --progress none\nimport time\ntime.sleep(60)")
-    time.sleep(3)
+    request = live.send("%%bacalhau\nimport time\ntime.sleep(60)")
+    live.until(lambda card: card.get("title") == "Running")
     live.manager.interrupt_kernel()
     ran = live.collect(request, 20)
     assert ran.error is not None
@@ -260,8 +258,8 @@ def test_interrupt_stops_the_job(live: Kernel) -> None:
 def test_interrupt_works_on_the_blocking_path(live: Kernel) -> None:
     """The same where the cell can't be awaited."""
     live.run("%autoawait False")
-    request = live.send("%%bacalhau --progress none\nimport time\ntime.sleep(60)")
-    time.sleep(3)
+    request = live.send("%%bacalhau\nimport time\ntime.sleep(60)")
+    live.until(lambda card: card.get("title") == "Running")
     live.manager.interrupt_kernel()
     ran = live.collect(request, 20)
     assert ran.error is not None
