@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from . import _namespace, _traces
 from ._placement import size
 from ._snapshot import Snapshot
 from ._stages import CellRequest, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
+from ._waiting import TICK, Drawing, awaited, heard, lines, news_within
 from ._watch import StopRequest
 from .errors import JobInterruptedError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions
 from .progress import View
 
-_TICK = 0.1
-_DRAW_AFTER = 100_000
-"""Characters of log after which a view draws within one tick, so that a flood is shown whole."""
-
-_RESTS = 0.3
-"""Seconds after which a line counts as whole although its end has not come."""
 _INTERRUPTED = "interrupted in the notebook"
-_T = TypeVar("_T")
 
 Flow = Callable[[Callable[[JobEvent], None], StopRequest], JobResult]
 
@@ -315,7 +308,7 @@ class RemoteJob:
             past = list(self._log)
             self._listeners.append(pieces.put)
         try:
-            yield from _lines(past, pieces if follow and not self.done() else None)
+            yield from lines(past, pieces if follow and not self.done() else None)
         except KeyboardInterrupt:
             raise self._interrupted(stopped=False) from None
         finally:
@@ -327,7 +320,7 @@ class RemoteJob:
         """Wait until the job was sent; an interrupt stops it. Raises what kept it from being sent, and JobInterruptedError."""
         try:
             while not self._sent.done():
-                futures.wait([self._sent], _TICK)
+                futures.wait([self._sent], TICK)
             return self._sent.result()
         except KeyboardInterrupt:
             raise self._given_up() from None
@@ -335,7 +328,7 @@ class RemoteJob:
     async def wait_sent_async(self) -> JobRef:
         """As `wait_sent`, and the kernel's event loop goes on meanwhile."""
         try:
-            return await _awaited(self._sent)
+            return await awaited(self._sent)
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise self._given_up() from None
 
@@ -350,12 +343,12 @@ class RemoteJob:
         stopped, or at a second interrupt; without it at once, and the job goes on. Closing the view is the caller's.
         """
         events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
-        drawing = _Drawing(view, self.listen(events.put))
+        drawing = Drawing(view, self.listen(events.put))
         interrupts = 0
         try:
             while not drawing.over:
                 try:
-                    drawing.take(events, _TICK)
+                    drawing.take(events, TICK)
                 except KeyboardInterrupt:
                     interrupts += 1
                     self._on_interrupt(interrupts, stop_on_interrupt)
@@ -373,21 +366,21 @@ class RemoteJob:
             events.put(event)
             loop.call_soon_threadsafe(news.set)
 
-        drawing = _Drawing(view, self.listen(listener))
+        drawing = Drawing(view, self.listen(listener))
         interrupts = 0
         with ExitStack() as stack:
             stack.callback(self.forget, listener)
             again = threading.Event()
             while not drawing.over:
                 try:
-                    await _news(news, _TICK)
+                    await news_within(news, TICK)
                     drawing.take(events, 0)
                     if again.is_set():
                         raise KeyboardInterrupt
                 except (KeyboardInterrupt, asyncio.CancelledError):
                     interrupts += 1
                     self._on_interrupt(interrupts, stop_on_interrupt)
-                    stack.enter_context(_heard(again))
+                    stack.enter_context(heard(again))
             return self._end(interrupts)
 
     def _on_interrupt(self, count: int, stop: bool) -> None:
@@ -411,7 +404,7 @@ class RemoteJob:
 
     async def _given_later(self) -> Any:
         try:
-            return self.given(await _awaited(self._future))
+            return self.given(await awaited(self._future))
         except asyncio.CancelledError as problem:
             # It may be a timeout's or a group's own: it stays what it is, and an interrupt's says how to go on.
             said = self._interrupted(stopped=False)
@@ -429,99 +422,7 @@ def _resources(options: JobOptions) -> str:
     return " · ".join([f"{options.cpu:g} CPU", size(options.memory), *gpu])
 
 
-class _Drawing:
-    """The main thread's side of a wait: folds events as they come and draws when something changed."""
-
-    def __init__(self, view: View, snapshot: Snapshot) -> None:
-        self.view = view
-        self.snapshot = snapshot
-        self.over = False
-        view.open(snapshot)
-
-    def take(self, events: queue.SimpleQueue[JobEvent | None], timeout: float) -> None:
-        """Fold what has come, waiting at most `timeout` seconds for the first of it, and draw once."""
-        characters = 0
-        try:
-            event = events.get(timeout=timeout) if timeout else events.get_nowait()
-            while True:
-                if event is None:
-                    self.over = True
-                    break
-                self.snapshot = self.snapshot.after(event, time.time())
-                characters += len(event.text) if isinstance(event, Printed) else 0
-                if characters > _DRAW_AFTER:
-                    self.view.draw(self.snapshot)
-                    characters = 0
-                event = events.get_nowait()
-        except queue.Empty:
-            self.snapshot = self.snapshot.at(time.time())
-        self.view.draw(self.snapshot)
-
-
 def _broken_by(problem: BaseException) -> Finished:
     """What a view says of a flow that ended without a result."""
     phase: Literal["stopped", "failed"] = "stopped" if isinstance(problem, JobStoppedError) else "failed"
     return Finished(phase, str(getattr(problem, "message", "") or problem), str(getattr(problem, "hint", "")))
-
-
-async def _awaited(future: Future[_T]) -> _T:
-    """A future's result. A signal does not wake the event loop, so that an interrupt is only heard on a tick."""
-    waiter = asyncio.wrap_future(future)
-    while not waiter.done():
-        await asyncio.wait({waiter}, timeout=_TICK)
-    return waiter.result()
-
-
-@contextmanager
-def _heard(again: threading.Event) -> Iterator[None]:
-    """Let the next interrupts set `again`: a kernel cancels a cell's coroutine at the first one, and at no other."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: again.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def _news(news: asyncio.Event, timeout: float) -> None:
-    # Not wait_for: before Python 3.12 it swallows a cancellation, an interrupt, that comes together with news.
-    try:
-        async with asyncio.timeout(timeout):
-            await news.wait()
-    except TimeoutError:
-        return
-    news.clear()
-
-
-def _lines(past: list[tuple[str, str]], more: queue.SimpleQueue[JobEvent | None] | None) -> Iterator[tuple[str, str]]:
-    """Pieces of text as whole lines, a stream at a time; the rest of a line comes at the end.
-
-    A line's end may come long after it, with the next line; so a line that rests is given without it.
-    """
-    rest = {"stdout": "", "stderr": ""}
-    early = {"stdout": False, "stderr": False}
-
-    def lines(stream: str, text: str) -> Iterator[tuple[str, str]]:
-        if early[stream] and text:
-            text, early[stream] = text.removeprefix("\n"), False
-        *whole, rest[stream] = (rest[stream] + text).split("\n")
-        yield from ((stream, line) for line in whole)
-
-    for stream, text in past:
-        yield from lines(stream, text)
-    while more is not None:
-        try:
-            event = more.get(timeout=_RESTS)
-        except queue.Empty:
-            for stream, line in rest.items():
-                if line and "\r" not in line:
-                    rest[stream], early[stream] = "", True
-                    yield stream, line
-            continue
-        if event is None:
-            break
-        if isinstance(event, Printed):
-            yield from lines(event.stream, event.text)
-    yield from ((stream, line) for stream, line in rest.items() if line)
