@@ -140,8 +140,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for place in folder.iterdir():
+        for place in self._places():
             if place.suffix:
                 _gather.remove(place)
         self._lock = threading.Lock()
@@ -164,6 +163,10 @@ class Cache:
                 if not self._held[key]:
                     del self._held[key], self._turns[key]
 
+    def _places(self) -> list[Path]:
+        """What lies in the folder, which is made with the first packages."""
+        return list(self.folder.iterdir()) if self.folder.exists() else []
+
     def _there(self, key: str) -> Path | None:
         place = self.folder / key
         with suppress(OSError):
@@ -172,6 +175,7 @@ class Cache:
         return None
 
     def _made(self, key: str, install: Callable[[Path], bool]) -> Path | None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         part = self.folder / f"{key}.{secrets.token_hex(4)}"
         part.mkdir(mode=0o755)
         try:
@@ -185,7 +189,7 @@ class Cache:
 
     def prune(self, older_than: float) -> None:
         """Removes what no job has used for so many seconds."""
-        for place in list(self.folder.iterdir()):
+        for place in self._places():
             with self._lock:
                 if place.suffix or place.name in self._held:
                     continue
