@@ -336,7 +336,9 @@ function jobsCard(send) {
   let snapshot = null;
   let unfolded = null;
   let failedOnly = false;
+  let time = 0; // unix seconds of the last tick or snapshot: rows that unfold between two ticks are not stale
   const rows = [];
+  const tickRows = () => rows.forEach((row, i) => row.tick(snapshot.rows[i], time));
   const drawFolds = () => {
     const open = unfolded ?? snapshot.rows.length <= UNFOLDED;
     folding(fold, "Jobs", listed, open);
@@ -344,6 +346,7 @@ function jobsCard(send) {
     failed.setAttribute("aria-pressed", String(failedOnly && open));
     write(failed, failedOnly && open ? "Show all" : "Show failed");
     rows.forEach((row, i) => (row.node.hidden = failedOnly && !snapshot.rows[i].failed));
+    if (open) tickRows();
   };
   fold.addEventListener("click", () => {
     unfolded = listed.hidden;
@@ -363,10 +366,12 @@ function jobsCard(send) {
       for (const row of rows) row.close();
     },
     tick(now) {
-      if (!listed.hidden) rows.forEach((row, i) => row.tick(snapshot.rows[i], now));
+      time = now;
+      if (!listed.hidden) tickRows();
     },
     draw(fresh) {
       snapshot = fresh;
+      time = Math.max(time, snapshot.now);
       card.dataset.tone = snapshot.tone;
       write(sign, icon(snapshot));
       write(title, snapshot.title);
