@@ -98,7 +98,7 @@ def test_only_a_script_of_the_inputs_is_prepared_for(bench: Bench, bubblewrap: B
 def test_it_has_the_limits_of_its_job(bench: Bench, bubblewrap: BubblewrapExecutor) -> None:
     """Memory, disk and the time that a stop takes hold in it as in any other."""
     for _ in range(2):
-        finished = _cell(bench, bubblewrap, "print(waited)\nx = bytearray(300 << 20)", memory=100 << 20)
+        finished = _cell(bench, bubblewrap, "print(waited)\nx = bytearray(300 << 20)\nimport time\ntime.sleep(20)", memory=100 << 20)
         assert finished.ending.message == "memory limit exceeded"
         _wait_prepared(bench)
     assert finished.output == "True\n"
