@@ -78,7 +78,12 @@ def deliver_stops(client: Client, ledger: Ledger) -> list[str]:
 
 
 def _is_settled(error: ApiError) -> bool:
-    """Whether a stop that was refused so needs no further try: the job is over, or will never be ours to stop."""
+    """Whether a stop that was refused so needs no further try: the job is over, or will never be ours to stop.
+
+    A busy server (408, 429) and a missing or expired credential (401) are no such answers: a later try may succeed.
+    """
+    if error.status in (401, 408, 429):
+        return False
     if isinstance(error, (NotFoundError, UnauthorizedError)):
         return True
     return isinstance(error, RejectedError) and (error.status < 500 or bool(re.search("cannot stop job|terminal state", error.message)))
@@ -340,16 +345,20 @@ class _Watch:
     def _stop(self, reason: str, asked: StopRequest | None) -> Iterator[JobEvent]:
         self.stop_reason = self.stop_reason or reason
         self.stop_tries += 1
+        wanted = False
         try:
             self.client.stop(self.ref.job_id, reason, self.ref.namespace, retry=False)
         except ApiError as error:
             if isinstance(error, UnauthorizedError):
+                wanted = error.status == 401  # a later login may deliver it
                 yield Noticed(f"The job could not be stopped: {error.message}")
             elif not _is_settled(error):
                 yield from self._undelivered(reason, error)
                 return
             # Else it is over already: the history will say how.
-        if self.ledger:
+        if self.ledger and wanted:
+            self.ledger.want_stop(self.ref.job_id, reason)
+        elif self.ledger:
             self.ledger.stopped(self.ref.job_id)
         if asked:
             asked.delivered.set()

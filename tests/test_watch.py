@@ -231,8 +231,11 @@ def test_stop_of_a_finished_job_is_no_error(server: Server, client: Client) -> N
     assert ended(list(watch(client, nonce="", stop=stop))).record.state == "Completed"
 
 
-def test_undeliverable_stop_is_kept_and_sent_at_the_next_contact(server: Server, client: Client, tmp_path: Path) -> None:
-    """A stop that the endpoint could not hear of stays in the ledger, and is sent once it answers again."""
+@pytest.mark.parametrize(
+    "refusal", [None, (429, {"Status": 429, "Message": "rate limit exceeded"}), (408, {"Status": 408, "Message": "slow"})]
+)
+def test_undeliverable_stop_is_kept_and_sent_at_the_next_contact(server: Server, client: Client, tmp_path: Path, refusal: object) -> None:
+    """A stop that the endpoint could not hear of, or was too busy for, stays in the ledger and is sent once it answers again."""
     job = JobScript(server)
     job.begin()
     server.on_logs(lambda stream, _: stream.stay())
@@ -246,7 +249,7 @@ def test_undeliverable_stop_is_kept_and_sent_at_the_next_contact(server: Server,
     def delete(request: object) -> object:
         if broken:
             broken.pop()
-            return None
+            return refusal
         return deliver(request)
 
     server.on("DELETE", f"/orchestrator/jobs/{JOB}", delete)

@@ -237,7 +237,10 @@ def read(d, depth):
         attrs = d.value(depth + 1)
         index = _read_index(d, depth)
         name = d.value(depth + 1)
-        series = pd.Series(_read_column(d, depth), index=index, name=name, copy=False)
+        column = _read_column(d, depth)
+        if getattr(column, "ndim", 1) != 1 or len(column) != len(index):
+            raise codec.CodecError("the value is damaged")  # a single number would be repeated for every row of the index
+        series = pd.Series(column, index=index, name=name, copy=False)
         series.attrs = attrs
         return series
     if kind == b"I":
@@ -335,6 +338,7 @@ def _read_column(d, depth):
     if kind == b"v":
         closed = d.text()
         left, right = _read_index(d, depth + 1), _read_index(d, depth + 1)
+        d.spend(8 * (len(left) + len(right)))  # a range is written out here
         return pd.arrays.IntervalArray.from_arrays(left, right, closed=closed)
     if kind == b"k":
         data, mask = _read_array(d), _read_array(d)

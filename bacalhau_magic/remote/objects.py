@@ -1,7 +1,7 @@
 """Instances of classes: enums, dataclasses, named tuples and pydantic models, by the fields that they have.
 
-A class is named, never sent here: what reads the value must have the class already, under the same name. Nothing of
-the class runs when a value is read: no `__init__`, no validator. Only `Encoder.classes` tells which classes were met.
+A class is named, never sent here: what reads the value must have the class already, under the same name. No
+`__init__` and no validator of the class runs when a value is read; its `__hash__` may, in a set or as a key. Only `Encoder.classes` tells which classes were met.
 """
 
 import sys
@@ -55,7 +55,14 @@ def _form(kind):
 
 def _is_empty(base):
     """Whether a base class adds no state: an abstract class, Generic, a mixin of methods."""
+    if set(_slots(base)) - {"__dict__", "__weakref__"}:
+        return False
     return base.__basicsize__ == object.__basicsize__ or (base.__module__ != "builtins" and base.__flags__ & (1 << 9))
+
+
+def _slots(base):
+    slots = base.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _found(module, name, load=False):

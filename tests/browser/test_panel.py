@@ -104,7 +104,7 @@ def test_jobs_are_present_where_one_is_not_looking(lab: Any, page: Any) -> None:
     page.locator(".bj-status", has_text="Bacalhau: 1 running").wait_for()
     page.evaluate("() => window.jupyterapp.shell.activateById('jp-running-sessions')")
     page.locator("#jp-running-sessions", has_text="away.ipynb [2] python").wait_for()
-    page.evaluate("() => window.jupyterapp.commands.execute('launcher:create')")
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('launcher:create') }")
     page.get_by_text("away.ipynb [2] python: Completed").first.wait_for()
     shot(page, "notification")
     page.wait_for_function("() => !document.querySelector('.bj-status')?.textContent")

@@ -220,3 +220,29 @@ def test_frames():
         pd.testing.assert_series_equal(series, codec.loads(codec.dumps(series)), check_freq=True)
     with pytest.raises(codec.Unsendable, match=r"x\['f'\]\[1\] is of type object"):
         codec.dumps(pd.DataFrame({"f": [1, object()]}), "x")
+
+
+def _array_bytes(array):
+    return codec.dumps(array)[len(codec.MAGIC) + 2 :]
+
+
+def test_a_lone_number_is_no_column():
+    """A series whose column is a single number is damaged: it would be repeated for every row that the index claims."""
+    import numpy as np
+    import pandas as pd
+
+    sent, column = codec.dumps(pd.Series([7])), _array_bytes(np.array([7]))
+    assert sent.endswith(column)
+    with pytest.raises(codec.CodecError, match="damaged"):
+        codec.loads(sent[: -len(column)] + _array_bytes(np.array(7)))
+
+
+def test_intervals_over_a_claimed_range_take_no_memory():
+    """Intervals over ranges that only claim their length are refused before they are written out."""
+    import pandas as pd
+
+    head = codec.dumps(pd.interval_range(0, 2))
+    head = head[: head.index(b"right") + len(b"right")]
+    claimed = codec.dumps(pd.RangeIndex(0, 10**9))[len(codec.MAGIC) + 2 :]
+    with pytest.raises(codec.CodecError, match="more memory"):
+        codec.loads(head + claimed + claimed)

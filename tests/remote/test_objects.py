@@ -236,3 +236,20 @@ def test_hostile(data):
         codec.loads(codec.MAGIC + b"O" + data)
     except codec.CodecError:
         pass
+
+
+class _Slotted:
+    __slots__ = ("hidden",)
+
+
+@dataclasses.dataclass
+class _OnSlots(_Slotted):
+    x: int = 1
+
+
+def test_a_base_with_slots_of_its_own_is_refused():
+    """A dataclass whose base keeps state outside the fields would lose it, so it is refused by name."""
+    value = _OnSlots(2)
+    value.hidden = 3
+    with pytest.raises(codec.Unsendable, match="_OnSlots"):
+        codec.dumps(value)
