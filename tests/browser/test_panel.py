@@ -247,7 +247,7 @@ def test_nodes_are_shown_and_used(lab: Any, page: Any) -> None:
     page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell')[1].textContent.includes('--constraints')")
     lab.run(page, 1)
     lab.done(page, 1)
-    page.locator(".jp-OutputArea-output", has_text="42").wait_for()
+    page.locator(".jp-OutputArea-executeResult .jp-OutputArea-output", has_text="42").wait_for()
 
 
 def test_notebook_7_has_colours_the_panel_and_receipts(notebook7: Any, page: Any) -> None:
