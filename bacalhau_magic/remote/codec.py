@@ -524,11 +524,25 @@ class Decoder:
         return items
 
     def library(self, name):
-        """An importable module, or MissingLibrary."""
+        """An importable module, or MissingLibrary; data that is not trusted never has a file of the current folder imported."""
+        if not self.trusted and name not in sys.modules and _lies_here(name):
+            raise CodecError("the value needs %s, and a file of that name in the current folder stands in its way" % name)
         try:
             return __import__(name)
         except ImportError:
             raise MissingLibrary(name) from None
+
+
+def _lies_here(name):
+    """Whether an import would take its module from the current folder, where a job's files may have been put."""
+    import importlib.util
+    import os
+
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return False
+    places = list(spec.submodule_search_locations or ()) or [spec.origin or ""]
+    return any(os.path.realpath(os.path.dirname(place)) == os.path.realpath(os.getcwd()) for place in places)
 
 
 def _read_dict(d, depth):

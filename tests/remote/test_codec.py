@@ -7,6 +7,8 @@ import fractions
 import math
 import pathlib
 import struct
+import subprocess
+import sys
 import uuid
 import zoneinfo
 
@@ -246,3 +248,12 @@ def test_intervals_over_a_claimed_range_take_no_memory():
     claimed = codec.dumps(pd.RangeIndex(0, 10**9))[len(codec.MAGIC) + 2 :]
     with pytest.raises(codec.CodecError, match="more memory"):
         codec.loads(head + claimed + claimed)
+
+
+def test_a_value_imports_nothing_from_the_current_folder(tmp_path):
+    """A library that a value names is not taken from a file that lies in the current folder, as one that a job left there."""
+    (tmp_path / "torch.py").write_text("open('ran', 'w').close()")
+    code = "from bacalhau_magic.remote import codec\ntry:\n    codec.loads(codec.MAGIC + b'Gt')\nexcept codec.CodecError as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "a file of that name in the current folder" in done.stdout
+    assert not (tmp_path / "ran").exists()
