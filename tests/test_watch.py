@@ -575,8 +575,10 @@ def test_clock_an_hour_off(server: Server, client: Client, hours: int) -> None:
     assert not [event for event in events if isinstance(event, (CauseFound, ContactChanged, Noticed))]
 
 
-def test_background_jobs_hold_few_streams(server: Server, client: Client) -> None:
+def test_background_jobs_hold_few_streams(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of twenty jobs in the background at most sixteen hold a log stream at once; every one gets its result."""
+    # Jobs that other tests of this process left running hold slots, too.
+    monkeypatch.setattr(_watch, "_background_streams", threading.BoundedSemaphore(_watch._MAX_BACKGROUND_STREAMS))
     job = JobScript(server)
     job.begin()
     lock, release = threading.Lock(), threading.Event()
@@ -591,7 +593,12 @@ def test_background_jobs_hold_few_streams(server: Server, client: Client) -> Non
             release.wait(1.0)  # time for a seventeenth to come, if it would
             held.append(open_now[0])
             release.set()
-        release.wait(30)
+        while not release.wait(0.02) and not stream.dropped.is_set():
+            pass
+        if stream.dropped.is_set():  # a busy machine brought the first line late, and the client asked anew
+            with lock:
+                open_now[0] -= 1
+            return
         for line in packets(BLOB)[1:]:
             stream.line(line)
         job.end() if job.state == "Running" else None
