@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import _jobs
 from ._cards import stop
 from ._overview import Overview
 from ._tables import Table
-from .errors import ApiError, BacalhauMagicError, JobFailedError, JobInterruptedError
+from .errors import BacalhauMagicError, JobFailedError, JobInterruptedError
 from .progress import View, choose_view
 
 if TYPE_CHECKING:
@@ -45,6 +44,14 @@ def _bind(session: Session, job: RemoteJob, *, force: bool = False) -> None:
         )
 
 
+def _bind_or_say(session: Session, job: RemoteJob) -> None:
+    """One job's names must not keep those of the others from being bound."""
+    try:
+        _bind(session, job)
+    except BacalhauMagicError as error:
+        session.surroundings.display.say(f"{job.name}: its names are not bound. {error.message} Its value: job.result().")
+
+
 def for_all(session: Session) -> Table:
     """Wait for all background jobs of this kernel and of the same notebook before it, and bind their names.
 
@@ -60,8 +67,7 @@ def for_all(session: Session) -> Table:
         if (error := job.error) is not None:
             failed.append((job, error))
         else:
-            with suppress(BacalhauMagicError):
-                _bind(session, job)
+            _bind_or_say(session, job)
     if len(failed) == 1:
         raise failed[0][1]
     if failed:
@@ -75,9 +81,12 @@ def _before(session: Session) -> list[RemoteJob]:
     rows = session.ledger.rows(session.surroundings.notebook())
     found = []
     for row in rows:
-        if row.state == "sent" and session.known(row.job_id) is None:
-            with suppress(ApiError, BacalhauMagicError):
-                found.append(_jobs.follow(session, row.job_id))
+        if row.state != "sent" or session.known(row.job_id) is not None:
+            continue
+        try:
+            found.append(_jobs.follow(session, row.job_id))
+        except BacalhauMagicError as error:
+            session.surroundings.display.say(f"{row.name}: not waited for, because it can't be asked about. {error.message}")
     return found
 
 

@@ -116,6 +116,21 @@ def test_wait_and_wait_for_all(shell: Kernel) -> None:
     assert shell.run("w1, w2").value == "('w1', 'w2')"
 
 
+def test_wait_for_all_says_whom_it_cannot_ask(shell: Kernel) -> None:
+    """wait --all names a job of an earlier kernel whose server can't be asked, and waits for the others."""
+    row = "Row('r-gone', 'http://127.0.0.1:9', notebook=session().surroundings.notebook(), created=time.time(), name='gone')"
+    shell.run("import time; from bacalhau_magic._session import session; from bacalhau_magic._ledger import Row")
+    shell.run(f"session().ledger.begin({row}); session().ledger.sent('r-gone', 'j-00000000-0000-4000-8000-000000000000')")
+    shell.run("%%bacalhau --bg -o there\nthere = 1")
+    ran = shell.run("%bacalhau wait --all")
+    said = ran.text
+    assert ran.error is None
+    shell.run("session().ledger.forget('r-gone')")
+    assert "gone: not waited for, because it can't be asked about." in said
+    assert "127.0.0.1:9" in said
+    assert shell.run("there").value == "1"
+
+
 def test_wait_raises_what_the_job_raised(shell: Kernel) -> None:
     """wait on a failed job raises its error, with the cell's own line."""
     shell.run("%%bacalhau --bg\nint('x')")

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,8 @@ _KEPT = 300.0
 _SOON = 0.01
 _READY = 5.0
 _SYSTEM_VARIABLES = "BACALHAU_"
+_LARGEST_MESSAGE = 32_000
+"""Bytes of variables that are handed over at most; the sandbox reads 64 KiB at once."""
 
 Launch = Callable[[RunSpec, int], tuple[Payload, Callable[[RunSpec], None]]]
 """Starts a sandbox for a spec, with this stdin; with it comes what makes another run's files the sandbox's user's."""
@@ -55,6 +57,8 @@ class Kind:
         ours = [mount for mount in spec.mounts if mount.read_only and mount.source.is_relative_to(spec.folder) and mount.source.is_dir()]
         theirs = [mount for mount in spec.mounts if not mount.read_only]
         if len(spec.mounts) != 2 or len(ours) != 1 or len(theirs) != 1:
+            return None
+        if len(_as_message(spec.env)) > _LARGEST_MESSAGE:
             return None
         kind = cls(spec.argv, spec.interpreter, spec.language, spec.network, spec.cpus, spec.memory, ours[0].target, theirs[0].target)
         return kind if kind._is_script(ours[0].source) else None
@@ -93,8 +97,7 @@ class _Waiting:
         """Gives the job its files, variables and pipes; its script begins."""
         _move_in(self, spec)
         self.hand_over(spec)
-        variables = b"\0".join(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in spec.env.items())
-        socket.send_fds(self.end, [variables or b"\0"], [spec.stdout, spec.stderr])
+        socket.send_fds(self.end, [_as_message(spec.env) or b"\0"], [spec.stdout, spec.stderr])
         self.end.close()
 
     def drop(self) -> None:
@@ -131,14 +134,15 @@ class Prepared:
 
     def keep(self, kind: Kind) -> None:
         """Prepares a sandbox of this kind in place of any other. Raises nothing: a job that finds none starts its own."""
+        old = None
         with suppress(OSError), self._lock:
             if self._closed or (self._waiting and self._waiting.kind == kind):
                 return
             old, self._waiting = self._waiting, None
-            if old:
-                old.drop()
             self._waiting = self._start(kind)
             self._expire_later()
+        if old:
+            old.drop()
 
     def keep_soon(self, kind: Kind) -> None:
         """As `keep`, when the node has told of the last job's end: that is waited for."""
@@ -205,6 +209,10 @@ class Prepared:
             waiting, self._waiting = self._waiting, None
         if waiting:
             waiting.drop()
+
+
+def _as_message(variables: Mapping[str, str]) -> bytes:
+    return b"\0".join(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in variables.items())
 
 
 def _changed(place: str) -> int:
