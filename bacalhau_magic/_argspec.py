@@ -235,6 +235,8 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
             useless(name, f"it installs Python packages, and this cell is {language.name}", hint, quiet=True)
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
+    if options.overwrite and not options.files:
+        useless("overwrite", "no files are asked for", "Add --files DIR.")
     if options.fallback and options.runtime == "local":
         useless("fallback", "the cell runs locally anyway", quiet=True)
     if "logs" in options.asked and options.logs and options.progress == "none" and "progress" in options.asked:

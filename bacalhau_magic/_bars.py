@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
+
+from ._placement import size
 
 _LOOKED_AT = 2000
 """Characters at a piece's end that are looked at: what a bar says is said last."""
@@ -16,12 +19,11 @@ _DRAWN = re.compile(r"%\s?\||[█▉▊▋▌▍▎▏━╸╺]{2,}|[\[|][#=>\-
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How far a job says it is: `done` of `total`; of a percentage the total is 100."""
+    """How far a job says it is, or how much of its data went over: `done` of `total`; of a percentage the total is 100."""
 
     done: float
     total: float
-    counts: bool = True
-    """Whether these are counts and not a percentage."""
+    unit: Literal["count", "percent", "bytes"] = "count"
 
     @property
     def fraction(self) -> float:
@@ -29,8 +31,10 @@ class Bar:
 
     @property
     def words(self) -> str:
-        """ "3 of 10", or "40 %"."""
-        return f"{self.done:.0f} of {self.total:.0f}" if self.counts else f"{self.done:.0f} %"
+        """ "3 of 10", "40 %", or "12.5 MB of 40 MB"."""
+        if self.unit == "percent":
+            return f"{self.done:.0f} %"
+        return f"{size(self.done)} of {size(self.total)}" if self.unit == "bytes" else f"{self.done:.0f} of {self.total:.0f}"
 
 
 def read(before: str, text: str) -> tuple[Bar | None, str]:
@@ -51,5 +55,5 @@ def _of(line: str) -> Bar | None:
         if done <= total and total > 1:
             return Bar(done, total)
     if _DRAWN.search(line) and (percent := _PERCENT.search(line)) and float(percent[1]) <= 100:
-        return Bar(float(percent[1]), 100.0, counts=False)
+        return Bar(float(percent[1]), 100.0, "percent")
     return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,12 @@ from ._stages import (
     PackedJob,
     Route,
     Submitted,
+    Transferred,
 )
 from ._submit import submit, twin
 from ._watch import StopRequest, watch
 from ._wire import COMPLETED, FAILED, INDEX_HEADER, Job
-from .client import clean, fetch_files
+from .client import Rights, clean, fetch_files
 from .errors import ApiError, BacalhauMagicError, JobStoppedError
 from .options import JobOptions
 from .packing import pack, repacked
@@ -58,6 +60,8 @@ class Means:
 
 
 Emit = Callable[[JobEvent], None]
+_PACE = 0.15
+"""Seconds between two words of how many bytes went over."""
 
 
 def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]:
@@ -180,7 +184,7 @@ def follow(
         ended = _published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result)
     result = collect(ref, ended, language=request.language, options=options, route=route)
     if request.files is not None:
-        result = _with_files(result, request, request.files, means)
+        result = _with_files(result, request, request.files, means, emit, stop)
     advise(result, request, route.target)
     for notice in result.notices:
         emit(Noticed(notice))
@@ -190,18 +194,46 @@ def follow(
     return result
 
 
-def _with_files(result: JobResult, request: CellRequest, folder: Path, means: Means) -> JobResult:
+def _with_files(result: JobResult, request: CellRequest, folder: Path, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
     """The result with the files that the cell wrote to outputs/, also after a failure; what keeps them away is its error."""
     owners = [hashlib.sha256(request.code.encode()).hexdigest()[:16], *([request.cell] if request.cell else [])]
     try:
-        fetched = fetch_files(means.client(result.ref.endpoint), result.ref, folder, owners=owners)
+        fetched = fetch_files(
+            means.client(result.ref.endpoint),
+            result.ref,
+            folder,
+            Rights(owners, request.options.overwrite),
+            said=_paced(emit),
+            halted=stop.requested.is_set,
+        )
     except BacalhauMagicError as problem:
         if result.error is not None:
             return replace(result, notices=(*result.notices, problem.message))
         return replace(result, outcome="result", error=problem)
-    left = ", ".join(clean(name, 60) for name in fetched.skipped[:5])
-    notices = (f"Left out of the files, being no regular files: {left}.",) if left else ()
+    notices: tuple[str, ...] = ()
+    if fetched.skipped:
+        notices += (f"Left out of the files, being no regular files: {_listed(fetched.skipped)}.",)
+    if fetched.left:
+        notices += (f"Still there from an earlier run of this cell: {_listed(fetched.left)}.",)
     return replace(result, files=fetched.folder, notices=(*result.notices, *notices))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(clean(name, 60) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _paced(emit: Emit) -> Callable[[int, int | None], None]:
+    """Tells how many bytes went over, a few times a second."""
+    last = 0.0
+
+    def said(done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PACE or done == total:
+            last = now
+            emit(Transferred(done, total))
+
+    return said
 
 
 def _finished(result: JobResult, options: JobOptions) -> Finished:

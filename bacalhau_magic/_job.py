@@ -11,10 +11,10 @@ from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 from . import _namespace, _traces
+from ._filetree import FileTree
 from ._placement import size
 from ._snapshot import Snapshot
 from ._stages import CellRequest, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
@@ -234,9 +234,10 @@ class RemoteJob:
         return dict(self._outcome().outputs)
 
     @property
-    def files(self) -> Path | None:
-        """The folder with what the cell wrote to outputs/; waits for the end."""
-        return self._outcome().files
+    def files(self) -> FileTree | None:
+        """The folder with what the cell wrote to outputs/, a path whose repr is the tree of its files; waits for the end."""
+        folder = self._outcome().files
+        return FileTree(folder) if folder is not None else None
 
     @property
     def stdout(self) -> str:

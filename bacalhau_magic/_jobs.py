@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import _flow, _marks
 from ._causes import Cause, causes
+from ._filetree import FileTree
 from ._job import RemoteJob
 from ._ledger import Row
 from ._namespace import variable
@@ -17,7 +18,7 @@ from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, 
 from ._submit import reconcile
 from ._watch import StopRequest, deliver_stops
 from ._wire import STDERR, Execution, HistoryItem, Job
-from .client import LogStreamError, check_directory, fetch_files
+from .client import LogStreamError, Rights, check_directory, fetch_files
 from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError
 from .node import _daemon
 from .options import JobOptions
@@ -143,11 +144,11 @@ def resubmit(session: Session, ref: JobRef) -> RemoteJob:
     return session.adopt(session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=True))
 
 
-def files(session: Session, ref: JobRef, folder: Path) -> Path:
-    """Fetch what a job left in its outputs folder into `folder`, and return that."""
+def files(session: Session, ref: JobRef, folder: Path, *, overwrite: bool = False) -> FileTree:
+    """Fetch what a job left in its outputs folder into `folder`, and return that; with `overwrite` also over other files."""
     check_directory(folder)
-    fetch_files(session.client(ref.endpoint), ref, folder)
-    return folder
+    fetch_files(session.client(ref.endpoint), ref, folder, Rights(overwrite=overwrite))
+    return FileTree(folder)
 
 
 def why(session: Session, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from . import _bars
 from ._bars import Bar
 from ._causes import Cause
+from ._placement import size
 from ._stages import (
     CauseFound,
     ContactChanged,
@@ -22,6 +23,7 @@ from ._stages import (
     Printed,
     Route,
     Submitted,
+    Transferred,
     seconds,
 )
 
@@ -82,6 +84,8 @@ class Snapshot:
                 return replace(
                     here,
                     phase="sent",
+                    bar=None,
+                    detail="",
                     job_id=ref.job_id,
                     name=here.name or ref.name,
                     route=_route(route),
@@ -105,6 +109,9 @@ class Snapshot:
                 return here if sentence in here.notices else replace(here, notices=(*here.notices, sentence))
             case ContactChanged(lost, problem):
                 return replace(here, contact=problem if lost else "")
+            case Transferred(done, total):
+                bar = Bar(done, total, "bytes") if total else None
+                return replace(here, bar=bar, detail="" if bar else size(done))
             case Ended():
                 return replace(here, phase="fetching", contact="")
             case Finished(phase, sentence, advice):

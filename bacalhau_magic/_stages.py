@@ -321,6 +321,14 @@ class ContactChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Transferred:
+    """Bytes of the job's data that went over, in either direction, of all of them (None: not told)."""
+
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The job is terminal; `packets` is what its wrapper sent: a packet kind's payloads by sequence (see remote.packets)."""
 
@@ -346,7 +354,7 @@ class Finished:
     advice: str = ""
 
 
-JobEvent = Packed | Submitted | PhaseChanged | Printed | CauseFound | Noticed | ContactChanged | Ended | Finished
+JobEvent = Packed | Submitted | PhaseChanged | Printed | CauseFound | Noticed | ContactChanged | Transferred | Ended | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,9 @@ class JobOptions(BaseModel):
         Annotated[str, BeforeValidator(lambda v: read_plain_text(str(v) if isinstance(v, Path) else v))] | None,
         Option("results", "DIR", configurable=False),
     ] = Field(None, description="Folder for what the cell wrote to outputs/.")
+    overwrite: Annotated[Flag, Option("results", configurable=False)] = Field(
+        False, description="Let --files replace any file that is there, not only what this cell wrote before."
+    )
     max_result: Annotated[Size, Option("results", "SIZE")] = Field(64_000_000, description="The biggest result that comes back by itself.")
     publisher: Annotated[str | None, Option("results", "SPEC", later=_LATER)] = Field(
         None, description="Where the job's files are published."
@@ -271,7 +274,7 @@ def option_of(name: str) -> Option | None:
     return None
 
 
-FUTURE = frozenset({"allow_pickle", "sync", "overwrite", "trust_html", "secret_in_spec", "cache", "refresh"})
+FUTURE = frozenset({"allow_pickle", "sync", "trust_html", "secret_in_spec", "cache", "refresh"})
 """Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 

@@ -27,6 +27,7 @@ LINES = {
     "stdout": ("--stdout text", "text"),
     "stderr": ("--stderr text", "text"),
     "files": ("--files out", "out"),
+    "overwrite": ("--overwrite", True),
     "max_result": ("--max-result 5MB", 5_000_000),
     "cpu": ("--cpu 500m", 0.5),
     "memory": ("--memory 1GiB", 2**30),

@@ -24,6 +24,7 @@ from bacalhau_magic._stages import (
     Route,
     Submitted,
     Target,
+    Transferred,
     seconds,
 )
 from bacalhau_magic._wire import Job
@@ -115,6 +116,17 @@ def test_an_ended_job_is_fetched() -> None:
     """Between the job's end and the result the result is being fetched."""
     snapshot = fold(PhaseChanged("running", NODE), ContactChanged(True, "x"), Ended(JobRecord(Job())))
     assert (snapshot.title, snapshot.contact) == ("Fetching the result", "")
+
+
+def test_bytes_that_went_over_are_a_bar() -> None:
+    """While data goes over, the card says how much of how much; where the whole is not told, how much."""
+    ended = fold(PhaseChanged("running", NODE), Ended(JobRecord(Job())))
+    half = ended.after(Transferred(12_500_000, 40_000_000), 113.0)
+    assert (half.title, half.rest) == ("Fetching the result", "12.5 MB of 40 MB")
+    assert half.as_json()["bar"] == {"fraction": 0.3125, "words": "12.5 MB of 40 MB"}
+    assert ended.after(Transferred(12_500_000), 113.0).rest == "12.5 MB"
+    sent = fold(Packed(1), Transferred(5, 10), SUBMITTED)
+    assert (sent.bar, sent.rest) == (None, "")
 
 
 def test_notices_are_said_once_in_their_order() -> None:

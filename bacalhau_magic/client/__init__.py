@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._client import Client
 from ._download import fetch_log
-from ._files import Fetched, check_directory, fetch_files
+from ._files import Fetched, Rights, check_directory, fetch_files
 from ._logs import LogStream, LogStreamError
 from ._problems import clean
 from ._reader import LogOver, LogText, Reader
@@ -17,6 +17,7 @@ __all__ = [
     "LogStreamError",
     "LogText",
     "Reader",
+    "Rights",
     "check_directory",
     "clean",
     "fetch_files",

@@ -189,9 +189,11 @@ class Client:
         open_log = open_cli_stream if self.endpoint.cli else open_stream
         return open_log(self.endpoint, job_id, namespace=namespace, follow=follow, execution_id=execution_id, tail=tail)
 
-    def download(self, url: str, *, anonymous: bool, timeout: float = 60.0) -> AbstractContextManager[httpx.Response]:
+    def download(
+        self, url: str, *, anonymous: bool, headers: Mapping[str, str] | None = None, timeout: float = 60.0
+    ) -> AbstractContextManager[httpx.Response]:
         """The answer to a GET of a path of the endpoint or, `anonymous`, of another place; its body is the caller's to read."""
-        return self._transport.stream("GET", url, timeout=timeout, background=self._background, anonymous=anonymous)
+        return self._transport.stream("GET", url, headers=headers, timeout=timeout, background=self._background, anonymous=anonymous)
 
     # Parts
 

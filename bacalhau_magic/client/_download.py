@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from .. import _marks
 from .._stages import Endpoint, JobRef, is_loopback
 from .._wire import SpecConfig
-from ..errors import ApiError, ResultError
+from ..errors import ApiError, ResultError, UnreachableError
 from ._client import Client
+from ._parts import Part
 from ._problems import clean
 
 MAX_FILES = 100_000
 MAX_BYTES = 20_000_000_000
-_PIECE = 1 << 20
+_TRIES = 4
+"""Times that nothing more comes before a download is given up."""
+_RESTARTS = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_PASSING = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,20 @@ def source(result: SpecConfig, endpoint: Endpoint) -> Source:
     return Source(urlunsplit(parts), anonymous=not same)
 
 
-def fetch_archive(client: Client, ref: JobRef, into: IO[bytes], *, max_bytes: int = MAX_BYTES) -> None:
-    """Write the job's published archive to a file. Raises ResultError, or the ApiError family."""
+def fetch_archive(
+    client: Client,
+    ref: JobRef,
+    part: Part,
+    *,
+    max_bytes: int = MAX_BYTES,
+    said: Callable[[int, int | None], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write the job's published archive to `part`, going on with what is there. Raises ResultError, or the ApiError family.
+
+    `said` hears of the bytes that are here and of the whole's, `halted` tells that the user wants no more. A lost
+    connection is tried again from where it was lost.
+    """
     published = [result for result in client.results(ref.job_id, ref.namespace) if result.type]
     if not published:
         raise ResultError(
@@ -70,24 +89,106 @@ def fetch_archive(client: Client, ref: JobRef, into: IO[bytes], *, max_bytes: in
             hint="Files come back when --files is given and the cell writes to outputs/, from a node that has a publisher.",
         )
     place = source(published[-1], client.endpoint)
-    try:
-        with client.download(place.url, anonymous=place.anonymous) as answer:
-            if answer.status_code != 200:
+    fetching = _Fetching(client, ref, place, part, max_bytes, said, halted)
+    with part:
+        tries, pause = _TRIES, _FIRST_PAUSE
+        while not fetching.is_done:
+            before = part.size
+            try:
+                fetching.go_on()
+            except ApiError as error:
+                if part.size > before:
+                    tries, pause = _TRIES, _FIRST_PAUSE
+                tries -= 1
+                if not tries or not (isinstance(error, UnreachableError) or error.status in _PASSING):
+                    part.can_go_on = bool(part.headers())
+                    raise _lost(ref, place, part, error) from error
+                time.sleep(max(pause, min(error.retry_after, _LONGEST_PAUSE)))
+                pause *= 2
+
+
+@dataclass(slots=True)
+class _Fetching:
+    """One archive on its way into a part."""
+
+    client: Client
+    ref: JobRef
+    place: Source
+    part: Part
+    max_bytes: int
+    said: Callable[[int, int | None], None] | None
+    halted: Callable[[], bool]
+    is_done: bool = False
+    _restarts: int = 0
+
+    def go_on(self) -> None:
+        """Ask once, for what is not here yet. Raises the ApiError family for a lost connection, ResultError."""
+        part = self.part
+        with self.client.download(self.place.url, anonymous=self.place.anonymous, headers=part.headers()) as answer:
+            status = answer.status_code
+            if status in _PASSING:
+                raise UnreachableError(f"{_where(self.place)} answered with status {status}.", status=status)
+            if status == 416:
+                self._again()
+                return
+            if status not in (200, 206):
                 raise ResultError(
-                    f"The job's files can't be fetched: {_where(place)} answered with status {answer.status_code}.", job_id=ref.job_id
+                    f"The job's files can't be fetched: {_where(self.place)} answered with status {status}.", job_id=self.ref.job_id
                 )
-            size = 0
-            for piece in answer.iter_bytes(_PIECE):
-                size += len(piece)
-                if size > max_bytes:
-                    raise ResultError(f"The job's files are larger than {max_bytes // 1_000_000} MB.", job_id=ref.job_id)
-                into.write(piece)
-    except ApiError as error:
-        raise ResultError(
-            f"The job's files lie at {_where(place)}, which can't be reached from here: {error.message}",
+            if not part.begin(status, answer.headers):
+                self._again()
+                return
+            if part.whole.total is not None:
+                self._bound(part.whole.total)
+            for piece in answer.iter_bytes():  # as it comes: what is here counts when the connection breaks
+                self._bound(part.size + len(piece))
+                part.write(piece)
+                if self.said:
+                    self.said(part.size, part.whole.total)
+                if self.halted():
+                    part.can_go_on = bool(part.headers())
+                    raise ResultError(
+                        "The job's files were not fetched to the end: that was interrupted.",
+                        job_id=self.ref.job_id,
+                        hint=_how_on(self.ref, part),
+                    )
+        if part.whole.total is not None and part.size != part.whole.total:
+            raise UnreachableError(f"{_where(self.place)} ended early.")
+        self.is_done = True
+
+    def _again(self) -> None:
+        """Begin anew with the whole: what is there is not what was begun with."""
+        if self.part.whole.total is not None and self.part.size == self.part.whole.total:
+            self.is_done = True  # nothing was missing any more
+            return
+        self.part.drop()
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            raise ResultError(f"The job's files at {_where(self.place)} changed again and again while they were fetched.")
+
+    def _bound(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise ResultError(f"The job's files are larger than {self.max_bytes // 1_000_000} MB.", job_id=self.ref.job_id)
+
+
+def _how_on(ref: JobRef, part: Part) -> str:
+    again = f"%bacalhau get {ref.short_id} DIR"
+    return f"What came is kept: {again} goes on from there, with the same folder." if part.can_go_on else f"Fetch them again: {again}."
+
+
+def _lost(ref: JobRef, place: Source, part: Part, error: ApiError) -> ResultError:
+    if part.size:
+        total = f" of {part.whole.total:,}" if part.whole.total else ""
+        return ResultError(
+            f"The connection to {_where(place)} was lost after {part.size:,}{total} bytes of the job's files: {error.message}",
             job_id=ref.job_id,
-            hint="The node's publisher address must be open to this machine; ask whoever runs it, or publish to S3.",
-        ) from error
+            hint=_how_on(ref, part),
+        )
+    return ResultError(
+        f"The job's files lie at {_where(place)}, which can't be reached from here: {error.message}",
+        job_id=ref.job_id,
+        hint="The node's publisher address must be open to this machine; ask whoever runs it, or publish to S3.",
+    )
 
 
 def _where(place: Source) -> str:
@@ -158,11 +259,11 @@ class Log:
 
 def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
     """The whole log of a job that published its results. Raises ResultError, or the ApiError family."""
-    with tempfile.TemporaryFile(prefix="bacalhau-") as file:
-        fetch_archive(client, ref, file, max_bytes=2 * max_bytes)
-        file.seek(0)
+    with tempfile.TemporaryDirectory(prefix="bacalhau-") as folder:
+        part = Part(Path(folder))
+        fetch_archive(client, ref, part, max_bytes=2 * max_bytes)
         try:
-            with tarfile.open(fileobj=file, mode="r:*") as tar:
+            with tarfile.open(part.archive, mode="r:*") as tar:
                 found = {name: _member(tar, name, max_bytes) for name in ("stdout", "stderr")}
         except (tarfile.TarError, EOFError, OSError, ValueError, *_compression_errors()) as error:
             raise ResultError(f"The job's archive is damaged: {clean(str(error), 200)}.", job_id=ref.job_id) from error

@@ -11,7 +11,8 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
 from ._client import Client
-from ._download import MAX_BYTES, Entry, Listing, fetch_archive, listing
+from ._download import MAX_BYTES, Listing, fetch_archive, listing
+from ._parts import Part, part_of
 from ._problems import clean
 
 MANIFEST = ".bacalhau-files.json"
@@ -33,6 +35,8 @@ class Fetched:
     folder: Path
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    """Files that an earlier run of the same cell wrote and this one didn't; they stay."""
 
 
 def check_directory(directory: str | Path) -> Path:
@@ -55,15 +59,38 @@ def check_directory(directory: str | Path) -> Path:
     return path
 
 
-def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owners: Collection[str] = (), max_bytes: int = MAX_BYTES) -> Fetched:
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What may be replaced: files that an earlier run under one of the `owners` (a cell's id, its text) wrote and nobody
+    changed since; with `overwrite` any file. A link or a folder never is."""
+
+    owners: Collection[str] = ()
+    overwrite: bool = False
+
+
+def fetch_files(
+    client: Client,
+    ref: JobRef,
+    directory: str | Path,
+    rights: Rights = Rights(),
+    *,
+    max_bytes: int = MAX_BYTES,
+    said: Callable[[int, int | None], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Fetched:
     """Bring the job's published files into the folder, all or none.
 
-    `owners` are names of the cell (its id, its text): files that an earlier run under any of them wrote may be
-    replaced. Raises ResultError, OptionError, or the ApiError family.
+    `said` hears of the bytes that came and of all of them (None: not told); `halted` is asked whether to give up. Raises
+    ResultError, OptionError, or the ApiError family.
     """
     folder = check_directory(directory)
+    # On the target's file system, so that files are moved into place and not copied.
+    beside = folder if folder.is_dir() else folder.parent
     try:
-        return _fetch(client, ref, folder, owners, max_bytes)
+        beside.mkdir(parents=True, exist_ok=True)
+        with part_of(beside, f"{ref.endpoint.label}\0{ref.job_id}") as part:
+            fetch_archive(client, ref, part, max_bytes=max_bytes, said=said, halted=halted)
+            return _put(ref, part, folder, rights, max_bytes)
     except OSError as error:
         raise ResultError(
             f"The job's files can't be written to {folder}: {error.strerror or error}.",
@@ -72,44 +99,57 @@ def fetch_files(client: Client, ref: JobRef, directory: str | Path, *, owners: C
         ) from error
 
 
-def _fetch(client: Client, ref: JobRef, folder: Path, owners: Collection[str], max_bytes: int) -> Fetched:
-    # On the target's file system, so that files are moved into place and not copied.
-    beside = folder if folder.is_dir() else folder.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=beside) as staging:
-        archive = Path(staging) / "archive"
-        with archive.open("wb") as file:
-            fetch_archive(client, ref, file, max_bytes=max_bytes)
-        found = listing(archive, max_bytes=max_bytes)
+def _put(ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) -> Fetched:
+    found = listing(part.archive, max_bytes=max_bytes)
+    with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=part.folder.parent) as place:
+        staged, aside = Path(place, "files"), Path(place, "aside")
         manifest = _read_manifest(folder)
-        for entry in found.entries:
-            _check_place(folder, entry, manifest, owners, ref)
         try:
-            hashes = _unpack(archive, found, Path(staging) / "files")
-        except (tarfile.TarError, OSError, EOFError) as error:
+            hashes = _unpack(part.archive, found, staged)
+        except (tarfile.TarError, EOFError) as error:
             raise ResultError(f"The job's files can't be written: {error}.", job_id=ref.job_id) from error
-        _move(Path(staging) / "files", folder, found)
+        _check_places(folder, found, manifest, rights, ref, hashes)
+        left = [name for name in manifest if name not in hashes and _is_of(manifest[name], rights.owners) and (folder / name).is_file()]
         for name, digest in hashes.items():
-            manifest[name] = {"sha256": digest, "owners": sorted(owners)}
-        _write_manifest(folder, manifest)
-    return Fetched(folder, tuple(hashes), found.skipped)
+            manifest[name] = {"sha256": digest, "size": (staged / name).stat().st_size, "job": ref.job_id, "owners": sorted(rights.owners)}
+        new = Path(place, "manifest")
+        new.write_text(_manifest_text({name: facts for name, facts in manifest.items() if name in hashes or (folder / name).is_file()}))
+        with Moving(folder, aside) as moving:
+            for entry in found.entries:
+                # Once more: what was checked a moment ago may be a link by now.
+                _check_links(folder, entry.path, ref)
+                if entry.is_folder:
+                    moving.folder(entry.path)
+                else:
+                    moving.file(staged / entry.path, entry.path)
+            _check_links(folder, PurePosixPath(MANIFEST), ref)
+            moving.file(new, PurePosixPath(MANIFEST))
+    return Fetched(folder, tuple(hashes), found.skipped, tuple(sorted(left)))
 
 
-def _check_place(folder: Path, entry: Entry, manifest: dict[str, Any], owners: Collection[str], ref: JobRef) -> None:
-    name, place = str(entry.path), folder / entry.path
-    for parent in [folder / part for part in entry.path.parents if part.parts]:
-        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-            raise _in_the_way(folder, str(parent.relative_to(folder)), ref)
-    if not os.path.lexists(place):
-        return
-    if place.is_symlink() or entry.is_folder != place.is_dir():
-        raise _in_the_way(folder, name, ref)
-    if entry.is_folder:
-        return
-    known = manifest.get(name)
-    ours = _is_of(known, owners)
-    if not ours or manifest[name].get("sha256") != _digest(place) or name == MANIFEST:
-        raise _in_the_way(folder, name, ref, changed=ours)
+def _check_places(folder: Path, found: Listing, manifest: dict[str, Any], rights: Rights, ref: JobRef, hashes: Mapping[str, str]) -> None:
+    """Raises ResultError for a place that holds what is not this cell's to replace."""
+    for entry in found.entries:
+        _check_links(folder, entry.path, ref)
+        name, place = str(entry.path), folder / entry.path
+        if not os.path.lexists(place):
+            continue
+        if entry.is_folder != place.is_dir() or name == MANIFEST:
+            raise _in_the_way(folder, name, ref)
+        if entry.is_folder or rights.overwrite:
+            continue
+        here = _digest(place)
+        ours = _is_of(manifest.get(name), rights.owners)
+        if here != hashes[name] and not (ours and manifest[name].get("sha256") == here):
+            raise _in_the_way(folder, name, ref, changed=ours)
+
+
+def _check_links(folder: Path, path: PurePosixPath, ref: JobRef) -> None:
+    """Raises ResultError for a link at a place or above it, and for a file where a folder has to be."""
+    for part in [*reversed(path.parents), path]:
+        place = folder / part
+        if part.parts and (place.is_symlink() or (part != path and place.exists() and not place.is_dir())):
+            raise _in_the_way(folder, str(part), ref)
 
 
 def _is_of(known: Any, owners: Collection[str]) -> bool:
@@ -124,7 +164,7 @@ def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) 
         f"The job's files were not written to {folder}: {clean(name, 200)!r} {why}.",
         job_id=ref.job_id,
         name=name,
-        hint=f"Move it away, or fetch the files into another folder: %bacalhau get {ref.short_id} OTHER.",
+        hint=f"Move it away, replace files with --overwrite, or fetch into another folder: %bacalhau get {ref.short_id} OTHER.",
     )
 
 
@@ -152,15 +192,49 @@ def _unpack(archive: Path, found: Listing, into: Path) -> dict[str, str]:
     return hashes
 
 
-def _move(staged: Path, folder: Path, found: Listing) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in found.entries:
-        place = folder / entry.path
-        if entry.is_folder:
-            place.mkdir(parents=True, exist_ok=True)
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged / entry.path, place)
+class Moving:
+    """Files put into a folder, all or none: at an error what was there before is there again, and nothing else.
+
+    What is replaced lies in `aside` meanwhile, on the same file system.
+    """
+
+    def __init__(self, folder: Path, aside: Path) -> None:
+        self._folder = folder
+        self._aside = aside
+        self._undo: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Moving:
+        self._aside.mkdir()
+        for above in [*reversed(self._folder.parents), self._folder]:
+            self._make(above)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for step in reversed(self._undo):
+                with suppress(OSError):
+                    step()
+
+    def _make(self, place: Path) -> None:
+        if not place.exists():
+            place.mkdir()
+            self._undo.append(place.rmdir)
+
+    def folder(self, path: PurePosixPath) -> None:
+        """Have a folder, and the ones above it."""
+        for part in [*reversed(path.parents), path]:
+            self._make(self._folder / part)
+
+    def file(self, source: Path, path: PurePosixPath) -> None:
+        """Put a file there; what it replaces is kept until the end."""
+        self.folder(path.parent)
+        place = self._folder / path
+        if os.path.lexists(place):
+            kept = self._aside / str(len(self._undo))
+            os.rename(place, kept)
+            self._undo.append(lambda: os.replace(kept, place))
+        os.rename(source, place)
+        self._undo.append(place.unlink)
 
 
 def _digest(path: Path) -> str:
@@ -177,14 +251,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     files = found.get("files") if isinstance(found, dict) else None
-    return files if isinstance(files, dict) else {}
+    return {name: facts for name, facts in files.items() if _is_below(name)} if isinstance(files, dict) else {}
 
 
-def _write_manifest(folder: Path, files: dict[str, Any]) -> None:
-    kept = {name: facts for name, facts in sorted(files.items()) if os.path.lexists(folder / PurePosixPath(name))}
-    new = folder / (MANIFEST + ".new")
-    new.write_text(json.dumps({"format": 1, "files": kept}, indent=1))
-    os.replace(new, folder / MANIFEST)
+def _is_below(name: str) -> bool:
+    """Whether a manifest's name is a file below its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
-__all__ = ["MANIFEST", "Fetched", "check_directory", "fetch_files"]
+def _manifest_text(files: Mapping[str, Any]) -> str:
+    return json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1)
+
+
+__all__ = ["MANIFEST", "Fetched", "Rights", "check_directory", "fetch_files"]

@@ -7,12 +7,13 @@ import base64
 import hmac
 import json
 import os
+import re
 import struct
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import tornado.iostream
@@ -496,11 +497,32 @@ class Archive(_Handler):
         except FileNotFoundError:
             raise Refusal(f"no result of {execution}", status=404, code="NotFound", component="Node") from None
         with os.fdopen(descriptor, "rb") as file:
+            facts = os.fstat(file.fileno())
+            tag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
             self.set_header("Content-Type", "application/gzip")
-            self.set_header("Content-Length", str(os.fstat(file.fileno()).st_size))
-            while chunk := file.read(1 << 18):
+            self.set_header("Accept-Ranges", "bytes")
+            self.set_header("Etag", tag)
+            left = self._from(tag, facts.st_size, file)
+            self.set_header("Content-Length", str(left))
+            while self.request.method == "GET" and (chunk := file.read(min(left, 1 << 18))):
+                left -= len(chunk)
                 self.write(chunk)
                 await self.flush()
+
+    def _from(self, tag: str, size: int, file: IO[bytes]) -> int:
+        """Go to where the answer begins, by the request's range; the bytes that it has then."""
+        wanted = re.fullmatch(r"bytes=(\d{1,15})-", self.request.headers.get("Range", ""))
+        if wanted is None or self.request.headers.get("If-Range", tag) != tag:
+            return size
+        begin = int(wanted[1])
+        if begin >= size:
+            self.set_header("Content-Range", f"bytes */{size}")
+            self.set_status(416)
+            return 0
+        self.set_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        self.set_status(206)
+        file.seek(begin)
+        return size - begin
 
     async def head(self, right: str | None, execution: str) -> None:
         await self.get(right, execution)

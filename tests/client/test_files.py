@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
-from scripted import JOB, Server
+from scripted import JOB, Request, Server
 
 from bacalhau_magic._stages import Credential, Endpoint, JobRef
 from bacalhau_magic._wire import SpecConfig
-from bacalhau_magic.client import Client, check_directory, fetch_files
+from bacalhau_magic.client import Client, Rights, _parts, check_directory, fetch_files
 from bacalhau_magic.client._download import source
-from bacalhau_magic.client._files import MANIFEST
+from bacalhau_magic.client._files import MANIFEST, Moving
 from bacalhau_magic.errors import OptionError, ResultError
 
 Entry = tuple[str, bytes | str | None]
@@ -79,7 +82,7 @@ def test_files_land_in_the_folder(server: Server, client: Client, ref: JobRef, t
             ("outputs/run.sh", b"b"),
         ),
     )
-    found = fetch_files(client, ref, tmp_path / "out", owners=["cell"])
+    found = fetch_files(client, ref, tmp_path / "out", Rights(["cell"]))
     assert sorted(found.names) == ["d/a.txt", "run.sh"]
     assert (tmp_path / "out/d/a.txt").read_bytes() == b"a"
     assert os.access(tmp_path / "out/run.sh", os.X_OK)
@@ -137,16 +140,16 @@ def test_a_cell_replaces_its_own_files_only(server: Server, client: Client, ref:
     """A second run of the same cell replaces what the first wrote; another cell's, a changed and a foreign file stay."""
     folder = tmp_path / "out"
     publish(server, archive(("outputs/a", b"1")))
-    fetch_files(client, ref, folder, owners=["cell-1"])
+    fetch_files(client, ref, folder, Rights(["cell-1"]))
     publish(server, archive(("outputs/a", b"2")))
     with pytest.raises(ResultError, match="did not come from this cell"):
-        fetch_files(client, ref, folder, owners=["cell-2"])
-    fetch_files(client, ref, folder, owners=["cell-1", "moved"])
+        fetch_files(client, ref, folder, Rights(["cell-2"]))
+    fetch_files(client, ref, folder, Rights(["cell-1", "moved"]))
     assert (folder / "a").read_bytes() == b"2"
     (folder / "a").write_bytes(b"mine")
     publish(server, archive(("outputs/a", b"3"), ("outputs/b", b"b")))
     with pytest.raises(ResultError, match="was changed since"):
-        fetch_files(client, ref, folder, owners=["cell-1"])
+        fetch_files(client, ref, folder, Rights(["cell-1"]))
     assert (folder / "a").read_bytes() == b"mine"
     assert not (folder / "b").exists()
 
@@ -161,7 +164,7 @@ def test_links_in_the_folder_are_not_followed(server: Server, client: Client, re
     for entry in (("outputs/d/a", b"1"), ("outputs/f", b"1")):
         publish(server, archive(entry))
         with pytest.raises(ResultError, match="is there already"):
-            fetch_files(client, ref, folder, owners=["cell"])
+            fetch_files(client, ref, folder, Rights(["cell"]))
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -174,10 +177,10 @@ def test_hostile_manifest_gives_no_right(server: Server, client: Client, ref: Jo
         (folder / MANIFEST).write_text(text)
         publish(server, archive(("outputs/a", b"theirs")))
         with pytest.raises(ResultError):
-            fetch_files(client, ref, folder, owners=["cell"])
+            fetch_files(client, ref, folder, Rights(["cell"]))
     publish(server, archive((f"outputs/{MANIFEST}", b"{}")))
     with pytest.raises(ResultError):
-        fetch_files(client, ref, folder, owners=["cell"])
+        fetch_files(client, ref, folder, Rights(["cell"]))
     assert (folder / "a").read_bytes() == b"mine"
 
 
@@ -250,3 +253,217 @@ def test_directory_is_checked_before_sending(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--files"):
         check_directory(tmp_path / "file")
     assert check_directory(tmp_path / "new/deep") == tmp_path / "new/deep"
+
+
+DATA = archive(("outputs/noise", os.urandom(3_000_000)))
+
+
+def _last_piece_is_kept(folder: Path) -> list[Path]:
+    return list(folder.glob(_parts.PREFIX + "*/archive"))
+
+
+class Cutting:
+    """An archive from a server that breaks the connection after `piece` bytes, `cuts` times; knows ranges as `ranges` says."""
+
+    def __init__(self, server: Server, data: bytes, piece: int, *, cuts: int = 99, ranges: bool = True, tag: str = '"1"') -> None:
+        publish(server, b"")
+        self.data, self.piece, self.cuts, self.ranges, self.tag = data, piece, cuts, ranges, tag
+        self.asked: list[str] = []
+        server.on("GET", "/e-1.tar.gz", self.answer)
+
+    def answer(self, request: Request) -> Any:
+        self.asked.append(request.headers.get("range", ""))
+        begin = int(self.asked[-1].removeprefix("bytes=").rstrip("-") or 0)
+        if not self.ranges or request.headers.get("if-range", self.tag) != self.tag:
+            begin = 0
+        rest = self.data[begin:]
+        headers = {"ETag": self.tag, "Content-Length": str(len(rest)), "Connection": "close"}
+        if begin:
+            headers["Content-Range"] = f"bytes {begin}-{len(self.data) - 1}/{len(self.data)}"
+        self.cuts -= 1
+        return 206 if begin else 200, rest[: self.piece] if self.cuts >= 0 else rest, headers
+
+
+def test_a_lost_connection_is_gone_on_with(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """Where the connection breaks the download goes on from there, as often as something more comes; it says how far it is."""
+    place = Cutting(server, DATA, 400_000)
+    said: list[tuple[int, int | None]] = []
+    found = fetch_files(client, ref, tmp_path / "out", said=lambda done, total: said.append((done, total)))
+    assert found.names == ("noise",)
+    assert place.asked[0] == ""
+    starts = [int(text.removeprefix("bytes=").rstrip("-")) for text in place.asked[1:]]
+    assert starts == sorted(set(starts))
+    assert len(starts) >= 6
+    assert said[-1] == (len(DATA), len(DATA))
+    assert [done for done, _ in said] == sorted(done for done, _ in said)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole_again(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """Where a server sends the whole in place of the rest, the whole is taken."""
+    place = Cutting(server, DATA, 400_000, cuts=2, ranges=False)
+    fetch_files(client, ref, tmp_path / "out")
+    assert len(place.asked) == 3
+    assert hashlib.sha256((tmp_path / "out/noise").read_bytes()).hexdigest() in (tmp_path / "out" / MANIFEST).read_text()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"Content-Range": "bytes 5-9/10"},
+        {"Content-Range": "bytes 400000-400009/400010"},
+        {"Content-Range": "nonsense"},
+        {"Content-Range": "bytes 400000-3000500/3000501", "ETag": '"2"'},
+    ],
+)
+def test_the_rest_of_something_else_is_not_taken(server: Server, client: Client, ref: JobRef, tmp_path: Path, lie: dict[str, str]) -> None:
+    """A rest that is not of the same content, by its place, its length or its tag, is dropped, and the whole asked for."""
+    place = Cutting(server, DATA, 400_000, cuts=1)
+
+    def answer(request: Request) -> Any:
+        if request.headers.get("range"):
+            return 206, b"x" * 10, {"Content-Length": "10", "Connection": "close", "ETag": '"1"', **lie}
+        return place.answer(request)
+
+    server.on("GET", "/e-1.tar.gz", answer)
+    fetch_files(client, ref, tmp_path / "out")
+    assert place.asked == ["", ""]
+
+
+def test_a_changed_archive_begins_anew(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """When the content changed since the first bytes, by its ETag, the new one is taken whole."""
+    old = Cutting(server, DATA, 400_000, cuts=1)
+    old.answer(Request("GET", "/", {}, {}))
+    old.cuts = 1
+
+    def answer(request: Request) -> Any:
+        found = old.answer(request)
+        old.data, old.tag = archive(("outputs/new", b"n")), '"2"'
+        return found
+
+    server.on("GET", "/e-1.tar.gz", answer)
+    assert fetch_files(client, ref, tmp_path / "out").names == ("new",)
+
+
+def test_what_came_is_kept_for_a_later_command(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """After a connection that stays lost what came is kept, said with the command that goes on, and gone on with."""
+    place = Cutting(server, DATA, 400_000)
+    first = place.answer
+
+    def answer(request: Request) -> Any:
+        return first(request) if not place.asked else None
+
+    server.on("GET", "/e-1.tar.gz", answer)
+    with pytest.raises(ResultError, match=r"was lost after 400,000 of 3,0\d\d,\d\d\d bytes") as lost:
+        fetch_files(client, ref, tmp_path / "out")
+    assert f"%bacalhau get {ref.short_id} DIR goes on" in lost.value.hint
+    assert not (tmp_path / "out").exists()
+    assert len(_last_piece_is_kept(tmp_path)) == 1
+    server.on("GET", "/e-1.tar.gz", first)
+    fetch_files(client, ref, tmp_path / "out")
+    assert place.asked[1] == "bytes=400000-"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_part_that_somebody_else_put_there_is_not_used(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """A link in a part's place is not followed; what is left of an old download goes."""
+    publish(server, DATA)
+    name = _parts.PREFIX + hashlib.sha256(f"{ref.endpoint.label}\0{ref.job_id}".encode()).hexdigest()[:16]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    old = tmp_path / (_parts.PREFIX + "old")
+    old.mkdir()
+    os.utime(old, (time.time() - 8 * 86400,) * 2)
+    fetch_files(client, ref, tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", "elsewhere", name])
+
+
+def test_an_interrupt_ends_a_download(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """Who asks for an end gets it at the next piece, and can go on later."""
+    Cutting(server, DATA, 400_000, cuts=0)
+    with pytest.raises(ResultError, match="interrupted") as ended:
+        fetch_files(client, ref, tmp_path / "out", halted=lambda: True)
+    assert "goes on from there" in ended.value.hint
+
+
+def test_a_busy_server_is_asked_again(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """A status that passes is tried again, one that doesn't is said."""
+    answers = [(503, b""), (200, DATA)]
+    publish(server, b"")
+    server.on("GET", "/e-1.tar.gz", lambda _: answers.pop(0))
+    assert fetch_files(client, ref, tmp_path / "out").names == ("noise",)
+    server.on("GET", "/e-1.tar.gz", (403, b""))
+    with pytest.raises(ResultError, match="status 403"):
+        fetch_files(client, ref, tmp_path / "other")
+
+
+def test_overwrite_replaces_files_and_nothing_else(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """With overwrite a foreign file is replaced; a link and a folder in the way stay and refuse the whole."""
+    folder = tmp_path / "out"
+    (folder / "d").mkdir(parents=True)
+    (folder / "a").write_bytes(b"foreign")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    publish(server, archive(("outputs/a", b"new")))
+    with pytest.raises(ResultError, match="did not come from this cell") as refused:
+        fetch_files(client, ref, folder)
+    assert "--overwrite" in refused.value.hint
+    fetch_files(client, ref, folder, Rights(overwrite=True))
+    assert (folder / "a").read_bytes() == b"new"
+    for name in ("d", "link"):
+        publish(server, archive(("outputs/a", b"newer"), (f"outputs/{name}", b"x")))
+        with pytest.raises(ResultError, match=f"'{name}'"):
+            fetch_files(client, ref, folder, Rights(overwrite=True))
+    assert (folder / "a").read_bytes() == b"new"
+    assert (folder / "link").is_symlink()
+
+
+def test_the_same_files_again_are_in_nobody_s_way(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """A file that is there with the very same content may come again, from whatever command."""
+    publish(server, archive(("outputs/a", b"1")))
+    fetch_files(client, ref, tmp_path / "out")
+    assert fetch_files(client, ref, tmp_path / "out").names == ("a",)
+
+
+def test_the_manifest_says_what_came_from_which_job(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """The manifest has each file's hash, size, job and cell; what an earlier run of the cell left beside them is named."""
+    folder = tmp_path / "out"
+    publish(server, archive(("outputs/a", b"1"), ("outputs/b", b"22")))
+    fetch_files(client, ref, folder, Rights(["cell"]))
+    publish(server, archive(("outputs/a", b"3")))
+    found = fetch_files(client, ref, folder, Rights(["cell"]))
+    assert found.left == ("b",)
+    kept = json.loads((folder / MANIFEST).read_text())["files"]
+    assert kept["a"] == {"sha256": hashlib.sha256(b"3").hexdigest(), "size": 1, "job": ref.job_id, "owners": ["cell"]}
+    assert kept["b"]["size"] == 2
+    (folder / "b").unlink()
+    fetch_files(client, ref, folder, Rights(["cell"]))
+    assert list(json.loads((folder / MANIFEST).read_text())["files"]) == ["a"]
+
+
+def move(folder: Path, aside: Path, files: dict[Path, str]) -> None:
+    with Moving(folder, aside) as moving:
+        for source, place in files.items():
+            moving.file(source, PurePosixPath(place))
+
+
+def test_files_are_moved_all_or_none(tmp_path: Path) -> None:
+    """When a move fails midway, what was there before is there again and what was new is gone, folders included."""
+    folder, staged = tmp_path / "deep/out", tmp_path / "staged"
+    (folder / "d").mkdir(parents=True)
+    staged.mkdir()
+    for name in ("a", "b", "c"):
+        (staged / name).write_text(f"new {name}")
+    (folder / "a").write_text("old a")
+    (folder / "d/b").write_text("old b")
+    with pytest.raises(FileNotFoundError):
+        move(folder, tmp_path / "aside", {staged / "a": "a", staged / "b": "d/b", staged / "c": "e/f/c", staged / "gone": "g"})
+    assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()} == {
+        "a": "old a",
+        "d/b": "old b",
+    }
+    assert not (folder / "e").exists()
+    assert list(staged.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        move(tmp_path / "x/y", tmp_path / "aside-2", {staged / "gone": "g"})
+    assert not (tmp_path / "x").exists()

@@ -83,7 +83,7 @@ def test_files_of_a_background_job(shell: Kernel, place: Path) -> None:
 def test_get_fetches_into_another_folder(shell: Kernel, place: Path) -> None:
     """%bacalhau get JOB DIR fetches the files of a job whose cell only wrote them."""
     shell.run(f"%%bacalhau\n{WRITE.format('got')}")
-    assert shell.run("%bacalhau get last fetched").value == f"PosixPath('{place}/fetched')"
+    assert shell.run("%bacalhau get last fetched").value == f"{place}/fetched/\n└── a.txt (3 bytes)"
     assert (place / "fetched/a.txt").read_text() == "got"
 
 
@@ -94,3 +94,42 @@ def test_links_and_folders(shell: Kernel, place: Path) -> None:
     assert ran.error is None, ran.text
     assert (place / "tree/deep/er/b").read_text() == "b"
     assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
+
+
+def test_overwrite_on_the_line_and_with_get(shell: Kernel, place: Path) -> None:
+    """--overwrite replaces what is there, in a cell and in %bacalhau get; without files to fetch it is refused."""
+    (place / "mine").mkdir()
+    (place / "mine/a.txt").write_text("somebody's")
+    assert "--overwrite" in cell(shell, WRITE.format("1"), "mine")
+    cell(shell, WRITE.format("2"), "mine", "--overwrite")
+    assert (place / "mine/a.txt").read_text() == "2"
+    (place / "mine/a.txt").write_text("by hand")
+    assert "was changed since" in shell.run("%bacalhau get last mine").text or "did not come" in shell.run("%bacalhau get last mine").text
+    shell.run("%bacalhau get last mine --overwrite")
+    assert (place / "mine/a.txt").read_text() == "2"
+    assert "no files are asked for" in shell.run("%%bacalhau --overwrite\n1").text
+
+
+def test_what_an_earlier_run_left_is_said(shell: Kernel, place: Path) -> None:
+    """A file that an earlier run of the cell wrote, and this one didn't, is named."""
+    cell(shell, "for n in 'ab': open(f'outputs/{n}', 'w').write(n)", "left", cell_id="c-9")
+    assert "Still there from an earlier run of this cell: b." in cell(shell, "open('outputs/a', 'w').write('x');", "left", cell_id="c-9")
+
+
+def test_files_are_a_path_with_a_tree(shell: Kernel, place: Path) -> None:
+    """job.files is a path in every way; its repr draws the files with their sizes."""
+    code = "import os\nos.makedirs('outputs/d')\nopen('outputs/d/b', 'w').write('b' * 1500)\nopen('outputs/e.txt', 'w').write('e');"
+    cell(shell, code, "drawn")
+    assert shell.run("_bacalhau.files").value == f"{place}/drawn/\n├── d/\n│   └── b (1.5 KB)\n└── e.txt (1 bytes)"
+    assert shell.run("(_bacalhau.files / 'e.txt').read_text()").value == "'e'"
+    assert shell.run("_bacalhau.files / 'e.txt'").value == f"PosixPath('{place}/drawn/e.txt')"
+    assert shell.run("import pathlib, pickle; pickle.loads(pickle.dumps(_bacalhau.files)) == pathlib.Path(_bacalhau.files)").value == "True"
+
+
+def test_a_download_has_a_progress(shell: Kernel, place: Path) -> None:
+    """While the files come, the job's phase is fetching, and its events say how many bytes of how many are here."""
+    cell(shell, "import os\nopen('outputs/big', 'wb').write(os.urandom(5_000_000));", "big")
+    seen = shell.run("[(e.done, e.total) for e in _bacalhau.events if type(e).__name__ == 'Transferred']").value
+    assert seen is not None
+    steps = eval(seen)
+    assert steps[-1][0] == steps[-1][1] > 5_000_000

@@ -216,6 +216,31 @@ def test_results_over_tcp_need_the_address(node: Node) -> None:
             assert ask_tcp(door, "GET", path, Authorization="")[0] == (401 if door.key else 404)
 
 
+def test_a_result_is_fetched_in_parts(node: Node) -> None:
+    """A published archive has a tag, and its rest is sent alone to who has the beginning of the same one."""
+    paths = [{"Name": "outputs", "Path": "/outputs"}]
+    write = "import os, sys; open(sys.argv[1] + '/a', 'wb').write(os.urandom(5000))"
+    identity = node.put(job("python", "-c", write, "/outputs", ResultPaths=paths, Publisher={"Type": "local"}))
+    node.wait(identity)
+    door = _daemon.environment(node.places)
+    path = "/" + ask_tcp(door, "GET", f"/api/v1/orchestrator/jobs/{identity}/results")[2]["Items"][0]["Params"]["URL"].split("/", 3)[3]
+    status, headers, _ = ask_tcp(door, "GET", path)
+    whole = int(headers["content-length"])
+    assert status == 200
+    assert whole > 5000
+    tag = headers["etag"]
+    status, headers, _ = ask_tcp(door, "GET", path, Range="bytes=1000-", **{"If-Range": tag})
+    assert (status, headers["content-range"], headers["content-length"]) == (
+        206,
+        f"bytes 1000-{whole - 1}/{whole}",
+        str(whole - 1000),
+    )
+    status, headers, _ = ask_tcp(door, "GET", path, Range="bytes=1000-", **{"If-Range": '"another"'})
+    assert (status, headers["content-length"]) == (200, str(whole))
+    status, headers, _ = ask_tcp(door, "GET", path, Range=f"bytes={whole}-", **{"If-Range": tag})
+    assert (status, headers["content-range"]) == (416, f"bytes */{whole}")
+
+
 def test_an_address_of_a_result_expires() -> None:
     """A right lasts an hour, is for one execution, and a new one is given before it runs out."""
     now = [0.0]

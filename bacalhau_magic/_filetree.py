@@ -1,0 +1,58 @@
+"""A folder as a path whose repr draws what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._placement import size
+from .client import clean
+
+__all__ = ["FileTree"]
+
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())  # the platform's own kind, which a subclass has to be of before Python 3.12
+
+_LINES = 60
+"""Lines that are drawn of a tree at most."""
+
+
+class FileTree(_Path):
+    """A folder: a path in every way, and its repr is the tree of its files with their sizes; hidden files are left out."""
+
+    def __repr__(self) -> str:
+        try:
+            if not self.is_dir():
+                return repr(Path(self))
+            lines = _cut(_lines(Path(self), ""))
+        except OSError:
+            return repr(Path(self))
+        return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"])])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path, (str(self),)
+
+
+def _lines(folder: Path, indent: str) -> Iterator[str]:
+    found = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    for number, path in enumerate(found, 1):
+        branch, stem = ("└── ", "    ") if number == len(found) else ("├── ", "│   ")
+        if path.is_dir() and not path.is_symlink():
+            yield f"{indent}{branch}{clean(path.name)}/"
+            yield from _lines(path, indent + stem)
+        else:
+            yield f"{indent}{branch}{clean(path.name)} ({size(path.lstat().st_size)})"
+
+
+def _cut(lines: Iterator[str]) -> list[str]:
+    drawn: list[str] = []
+    more = 0
+    for line in lines:
+        if len(drawn) < _LINES:
+            drawn.append(line)
+        else:
+            more += 1
+    return [*drawn, f"… and {more} more"] if more else drawn

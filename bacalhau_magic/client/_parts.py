@@ -1,0 +1,172 @@
+"""An archive on its way: the bytes that came, and what its server said of the whole, so that a later try goes on.
+
+A try goes on only where the server says that the content is the same: by the validator that came with the first
+bytes, and by the length of the whole. Otherwise it begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+PREFIX = ".bacalhau-part-"
+_KEPT = 7 * 86400.0
+"""Seconds after which what is left of a download is removed."""
+_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
+_MOST = 1000
+"""Characters of a validator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a server said of an archive: its validator ("" for none: then no try goes on) and its bytes, where told."""
+
+    validator: str = ""
+    total: int | None = None
+
+
+class Part:
+    """The bytes of one archive in a folder of its own, as they come; what an earlier try left there is gone on with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.archive = folder / "archive"
+        self._facts = folder / "facts"
+        self._file: IO[bytes] | None = None
+        self.can_go_on = False
+        """Whether the connection was lost, and another try can go on."""
+        self.whole = self._read()
+        self.size = self.archive.stat().st_size if self.whole.validator and self.archive.is_file() else 0
+
+    def _read(self) -> Whole:
+        try:
+            found = json.loads(self._facts.read_text(encoding="utf-8"))
+            return Whole(str(found["validator"])[:_MOST], int(found["total"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return Whole()
+
+    def __enter__(self) -> Part:
+        descriptor = os.open(self.archive, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600)
+        self._file = os.fdopen(descriptor, "r+b")
+        self._file.truncate(self.size)
+        self._file.seek(self.size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None, "entered"
+        self._file.close()
+
+    def headers(self) -> dict[str, str]:
+        """What a request says so that only the rest comes, where the rest is all that is wanted."""
+        if not (self.size and self.whole.validator):
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self.whole.validator}
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether an answer's body is what comes next: the whole (200), from the beginning, or the rest (206) of the same content.
+
+        False for the rest of something else: what is here is dropped, and the whole is to be asked for.
+        """
+        assert self._file is not None, "entered"
+        if status == 206:
+            place = _RANGE.fullmatch(headers.get("content-range", "").strip())
+            said = _validator(headers)
+            same = place is not None and int(place[1]) == self.size and int(place[3]) == self.whole.total
+            if same and said in ("", self.whole.validator):
+                return True
+            self.drop()
+            return False
+        self.drop()
+        length = headers.get("content-length", "")
+        self.whole = Whole(_validator(headers), int(length) if length.isdigit() and len(length) < 16 else None)
+        if self.whole.total is None:
+            self.whole = Whole()
+        elif self.whole.validator:
+            facts = json.dumps({"validator": self.whole.validator, "total": self.whole.total})
+            self._facts.write_text(facts, encoding="utf-8")
+        return True
+
+    def write(self, piece: bytes) -> None:
+        assert self._file is not None, "entered"
+        self._file.write(piece)
+        self.size += len(piece)
+
+    def drop(self) -> None:
+        """Forget what came: it is damaged, or of something else."""
+        assert self._file is not None, "entered"
+        self._facts.unlink(missing_ok=True)
+        self._file.seek(0)
+        self._file.truncate()
+        self.size, self.whole = 0, Whole()
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    """A strong ETag, else the date of the last change."""
+    tag = headers.get("etag", "")
+    found = tag if tag.startswith('"') else headers.get("last-modified", "")
+    return found if found.isascii() and found.isprintable() and len(found) <= _MOST else ""
+
+
+@contextmanager
+def part_of(beside: Path, name: str) -> Iterator[Part]:
+    """The part of a download in a folder; `name` tells what is downloaded. It stays only where a later try can go on with it.
+
+    What others than this user put there, and what another process works on, is left alone. Raises OSError.
+    """
+    prune(beside)
+    folder = beside / (PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16])
+    with ExitStack() as stack:
+        if not _is_ours(folder) or not _is_free(folder, stack):
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=beside))
+        part = Part(folder)
+        stays = True  # also at an interrupt, that is no Exception
+        try:
+            yield part
+        except Exception:
+            stays = part.can_go_on
+            raise
+        else:
+            stays = False
+        finally:
+            stack.close()
+            if not stays:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        facts = folder.lstat()
+        return stat.S_ISDIR(facts.st_mode) and (not hasattr(os, "getuid") or facts.st_uid == os.getuid())
+    return True
+
+
+def _is_free(folder: Path, stack: ExitStack) -> bool:
+    """Whether no other process works on the folder; until the end none will."""
+    try:
+        stack.enter_context(FileLock(folder / "lock", timeout=0))
+    except Timeout:
+        return False
+    return True
+
+
+def prune(beside: Path) -> None:
+    """Remove what is left of downloads that nobody went on with for a week."""
+    for folder in beside.glob(PREFIX + "*"):
+        facts = folder.lstat()
+        if stat.S_ISDIR(facts.st_mode) and time.time() - facts.st_mtime > _KEPT:
+            shutil.rmtree(folder, ignore_errors=True)
