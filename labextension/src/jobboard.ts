@@ -3,6 +3,7 @@
 import { ISignal, Signal } from "@lumino/signaling";
 
 import { COMM_ID, Heard, heard, IJob, ILogMessage, isJob, Piece, Wish } from "./protocol";
+import type { ITranslate } from "./words";
 
 /** What the board needs of a kernel's comm. */
 export interface IComm {
@@ -39,6 +40,7 @@ export interface ILog {
 
 const QUESTION_TIME = 15_000;
 const LOG_KEPT = 1_000_000;
+const LOAD = "%load_ext bacalhau_magic";
 
 interface IConnection {
   kernel: IKernel;
@@ -51,6 +53,8 @@ interface IConnection {
 
 /** Keeps what the kernels tell. It asks each kernel once for all it has, and never polls. */
 export class JobBoard {
+  constructor(private readonly trans: ITranslate) {}
+
   /** Emitted when a job is new or has news, and when a kernel comes or goes. */
   get changed(): ISignal<this, void> {
     return this._changed;
@@ -115,14 +119,14 @@ export class JobBoard {
       "key" in where
         ? this._kernels.get(this._jobs.get(where.key)?.kernel ?? "")
         : [...this._kernels.values()].find(({ kernel }) => kernel.path === where.path);
-    if (!connection) return Promise.reject(new Error("Its kernel is not running."));
+    if (!connection) return Promise.reject(new Error(this.trans.__("Its kernel is not running.")));
     const request = `${Date.now().toString(36)}-${(this._asked++).toString(36)}`;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this._questions.delete(request);
         const sentence = connection.greeted
-          ? "The kernel does not answer; it may be busy."
-          : "This kernel has not loaded the extension: %load_ext bacalhau_magic";
+          ? this.trans.__("The kernel does not answer; it may be busy.")
+          : this.trans.__("This kernel has not loaded the extension: %1", LOAD);
         reject(new Error(sentence));
       }, QUESTION_TIME);
       this._questions.set(request, (value, problem) => {

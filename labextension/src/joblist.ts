@@ -82,7 +82,7 @@ export function chosen(jobs: readonly IBoardJob[], choice: IChoice): IBoardJob[]
 }
 
 /** Whether a job is of the notebook at a path; an earlier kernel's jobs name their notebook by an absolute path. */
-function isOf(job: IBoardJob, path: string): boolean {
+export function isOf(job: IBoardJob, path: string): boolean {
   return job.path === path || (!job.live && file(job.path) === file(path));
 }
 

@@ -1,6 +1,7 @@
 /** The magic line as text: what stands on it, what is wrong, what could stand there, how it is changed. Pure. */
 
 import generated from "./options.json";
+import type { ITranslate } from "./words";
 
 export const MAGIC = "%%bacalhau";
 
@@ -174,7 +175,7 @@ function looksLikeOption(word: string): boolean {
 }
 
 /** What is wrong with a line, as far as its text tells; the kernel has the last word. */
-export function problems(line: IMagicLine): IProblem[] {
+export function problems(line: IMagicLine, trans: ITranslate): IProblem[] {
   const found: IProblem[] = [];
   const seen = new Set<string>();
   line.words.forEach((word, n) => {
@@ -184,12 +185,12 @@ export function problems(line: IMagicLine): IProblem[] {
     // What stands behind a mistyped option is most likely its value.
     const isItsValue = before?.kind === "unknown" && before.value.startsWith("-") && !word.value.startsWith("-");
     if (word.kind === "unknown") {
-      if (!isItsValue) say(unknown(word.value));
+      if (!isItsValue) say(unknown(word.value, trans));
     } else if (option && word.kind === "option") {
       const next = line.words[n + 1];
       if (option.metavar && !(next?.kind === "value" && next.option === option))
-        say(`${word.value} needs a value: ${option.metavar}.`);
-      else if (!option.repeatable && seen.has(option.name)) say(`${word.value} is given twice.`);
+        say(trans.__("%1 needs a value: %2.", word.value, option.metavar));
+      else if (!option.repeatable && seen.has(option.name)) say(trans.__("%1 is given twice.", word.value));
       seen.add(option.name);
     } else if (
       option?.values.length &&
@@ -197,20 +198,20 @@ export function problems(line: IMagicLine): IProblem[] {
       !option.values.includes(word.value) &&
       !isVariable(word.value)
     )
-      say(`${option.words.at(-1) ?? ""}: expected ${list(option.values)}, not ${word.value}.`);
+      say(trans.__("%1: expected %2, not %3.", option.words.at(-1) ?? "", list(option.values, trans), word.value));
   });
   return found;
 }
 
-function unknown(word: string): string {
+function unknown(word: string, trans: ITranslate): string {
   const head = word.split("=")[0] ?? word;
-  if (LATER.includes(head)) return `${head} comes in a later version.`;
+  if (LATER.includes(head)) return trans.__("%1 comes in a later version.", head);
   const near = nearest(
     head.startsWith("-") ? `--${head.replace(/^-+/, "")}` : `--${head}`,
     head.startsWith("-") ? 0.6 : 0.8,
   );
-  const what = head.startsWith("-") ? `There is no option ${head}.` : `${head} is not an option.`;
-  return near ? `${what} Did you mean ${near}?` : what;
+  const what = head.startsWith("-") ? trans.__("There is no option %1.", head) : trans.__("%1 is not an option.", head);
+  return near ? `${what} ${trans.__("Did you mean %1?", near)}` : what;
 }
 
 /** `{name}` as a whole value stands for a variable. */
@@ -218,8 +219,8 @@ function isVariable(value: string): boolean {
   return /^\{[^\W\d]\w*\}$/u.test(value);
 }
 
-function list(words: readonly string[]): string {
-  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`;
+function list(words: readonly string[], trans: ITranslate): string {
+  return words.length < 2 ? words.join("") : trans.__("%1 or %2", words.slice(0, -1).join(", "), words.at(-1) ?? "");
 }
 
 /** The known long spelling that is nearest to a word, "" where none is near. */
@@ -249,7 +250,11 @@ function distance(a: string, b: string): number {
 }
 
 /** What could stand at an offset of the line: options that are not given yet, or the values of one; null elsewhere. */
-export function proposals(line: IMagicLine, at: number): { from: number; to: number; items: IProposal[] } | null {
+export function proposals(
+  line: IMagicLine,
+  at: number,
+  trans: ITranslate,
+): { from: number; to: number; items: IProposal[] } | null {
   if (at < line.from + MAGIC.length + 1 || at > line.to) return null;
   const here = line.words.find((word) => word.from <= at && at <= word.to);
   if (here?.kind === "argument" || line.words.some((word) => word.kind === "separator" && word.to <= at)) return null;
@@ -257,21 +262,24 @@ export function proposals(line: IMagicLine, at: number): { from: number; to: num
   const owner = here ? (here.kind === "value" ? here.option : undefined) : wants(before);
   if (here && !owner && !here.value.startsWith("-")) return null;
   const begun = here?.value.slice(0, at - here.from) ?? "";
-  const items = (owner ? valuesFor(owner) : optionsBeside(line, here)).filter(({ label }) => label.startsWith(begun));
+  const items = (owner ? valuesFor(owner, trans) : optionsBeside(line, here, trans)).filter(({ label }) =>
+    label.startsWith(begun),
+  );
   return { from: here?.from ?? at, to: here?.to ?? at, items };
 }
 
-function valuesFor(option: IOption): IProposal[] {
-  return [...option.values, ...option.examples].map((value) => ({ label: value, insert: value, help: option.help }));
+function valuesFor(option: IOption, trans: ITranslate): IProposal[] {
+  const help = trans.__(option.help);
+  return [...option.values, ...option.examples].map((value) => ({ label: value, insert: value, help }));
 }
 
 /** The options that a line may still get, besides the word that is being written. */
-function optionsBeside(line: IMagicLine, here: IWord | undefined): IProposal[] {
+function optionsBeside(line: IMagicLine, here: IWord | undefined, trans: ITranslate): IProposal[] {
   const given = new Set(line.words.filter((word) => word !== here).map((word) => word.option?.name));
   return OPTIONS.filter((option) => option.repeatable || !given.has(option.name)).flatMap((option) =>
     [option.words.at(-1) ?? "", option.negated]
       .filter(Boolean)
-      .map((word) => ({ label: word, insert: word, help: helpOf(option) })),
+      .map((word) => ({ label: word, insert: word, help: helpOf(option, trans) })),
   );
 }
 
@@ -281,20 +289,29 @@ function wants(word: IWord | undefined): IOption | undefined {
 }
 
 /** What a hover over an offset says: a problem, or the option's help. */
-export function explain(line: IMagicLine, at: number): { from: number; to: number; sentence: string } | null {
-  const problem = problems(line).find(({ from, to }) => from <= at && at <= to);
+export function explain(
+  line: IMagicLine,
+  at: number,
+  trans: ITranslate,
+): { from: number; to: number; sentence: string } | null {
+  const problem = problems(line, trans).find(({ from, to }) => from <= at && at <= to);
   if (problem) return problem;
   const word = line.words.find(({ from, to }) => from <= at && at <= to);
-  return word?.option ? { from: word.from, to: word.to, sentence: helpOf(word.option) } : null;
+  return word?.option ? { from: word.from, to: word.to, sentence: helpOf(word.option, trans) } : null;
 }
 
 /** An option's help in one text: how it is written, what it means, what it is by default. */
-export function helpOf(option: IOption): string {
+export function helpOf(option: IOption, trans: ITranslate): string {
   const usage =
     [...option.words, ...(option.negated ? [option.negated] : [])].join(", ") +
     (option.metavar ? ` ${option.metavar}` : "");
-  return `${usage}\n${option.help}${option.default ? ` Default: ${option.default}.` : ""}`;
+  const fallback = option.default ? ` ${trans.__("Default: %1.", option.default)}` : "";
+  return `${usage}\n${trans.__(option.help)}${fallback}`;
 }
+
+/** Some values as one text, and back: words as a shell has them, in quotes where they need them. */
+export const asText = (values: readonly string[]): string => values.map(quoted).join(" ");
+export const asValues = (text: string): string[] => split(text, 0).map(({ value }) => value);
 
 /** A value as the line takes it: in quotes where a shell would need them. */
 export function quoted(value: string): string {

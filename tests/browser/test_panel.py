@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
+from panels import LOAD, dark, serious, shot, show, started
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-SHOTS = os.environ.get("BACALHAU_MAGIC_TEST_SHOTS", "")
-"""A folder for pictures, where somebody wants to look at them."""
-LOAD = "%load_ext bacalhau_magic"
 HURTFUL = "<img src=x onerror='window.hurt = 1'>"
 WAITING = f"""%%bacalhau --cpu 0.1 --name "{HURTFUL}"
 import time
 print("epoch 1", flush=True)
 time.sleep(120)
 """
-
-
-def show(page: Any) -> Any:
-    """Open the panel."""
-    page.evaluate("() => window.jupyterapp.shell.activateById('bacalhau-jobs')")
-    panel = page.locator(".bj-panel")
-    panel.wait_for()
-    return panel
-
-
-def shot(page: Any, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png")
-
-
-def started(lab: Any, page: Any, name: str, *cells: str) -> Any:
-    """A notebook whose cells were all started, and the open panel."""
-    lab.write(name, LOAD, *cells)
-    lab.open(page, name)
-    panel = show(page)
-    lab.run(page, 0)
-    lab.done(page, 0)
-    for cell in range(1, len(cells) + 1):
-        lab.run(page, cell)
-        if cell < len(cells):
-            lab.done(page, cell)
-    return panel
-
-
-def dark(page: Any) -> None:
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
-
-
-def serious(page: Any, selector: str) -> list[str]:
-    """What axe finds there that is serious or worse."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = axe.run(page, context=selector).response["violations"]
-    return [f"{it['id']}: {[node['html'] for node in it['nodes']]}" for it in found if it["impact"] in ("serious", "critical")]
 
 
 def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> None:

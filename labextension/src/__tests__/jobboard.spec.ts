@@ -2,6 +2,7 @@ import messages from "../../../tests/data/labextension/messages.json";
 import { IKernel, JobBoard } from "../jobboard";
 import { chosen, counts, elapsed, heading, icon, line, seconds } from "../joblist";
 import { COMM_ID, IJob, Wish } from "../protocol";
+import { english } from "./english";
 
 /** A kernel at the other end of a comm. */
 class Kernel implements IKernel {
@@ -34,14 +35,14 @@ const [past] = messages.heard[1]?.jobs as unknown as [IJob];
 const over = (job: IJob): IJob => ({ ...job, snapshot: { ...completed.snapshot } });
 
 async function one(): Promise<[JobBoard, Kernel]> {
-  const board = new JobBoard();
+  const board = new JobBoard(english);
   const kernel = new Kernel("k", "a.ipynb");
   await board.attach(kernel);
   return [board, kernel];
 }
 
 async function two(): Promise<[JobBoard, Kernel, Kernel]> {
-  const board = new JobBoard();
+  const board = new JobBoard(english);
   const kernels: [Kernel, Kernel] = [new Kernel("1", "a.ipynb"), new Kernel("2", "b.ipynb")];
   for (const kernel of kernels) await board.attach(kernel);
   return [board, ...kernels];
@@ -57,7 +58,7 @@ describe("the board", () => {
   });
 
   test("a kernel without our extension is left in peace until it speaks", async () => {
-    const board = new JobBoard();
+    const board = new JobBoard(english);
     const kernel = new Kernel("k", "a.ipynb", false);
     await board.attach(kernel);
     expect(kernel.wishes).toEqual([]);
@@ -139,7 +140,7 @@ describe("the board", () => {
   });
 
   test("a question to a kernel that does not listen yet waits until it does", async () => {
-    const board = new JobBoard();
+    const board = new JobBoard(english);
     const kernel = new Kernel("k", "a.ipynb", false);
     await board.attach(kernel);
     const nodes = board.ask({ path: "a.ipynb" }, "nodes", "");
@@ -154,7 +155,7 @@ describe("the board", () => {
   test("what was kept over a reload is shown until a kernel tells more", async () => {
     const [before, kernel] = await one();
     kernel.tell([running], true);
-    const after = new JobBoard();
+    const after = new JobBoard(english);
     after.restore(JSON.parse(JSON.stringify(before)));
     after.restore("nonsense");
     expect(after.jobs.map((job) => [job.key, job.path, job.reachable])).toEqual([["a", "a.ipynb", false]]);

@@ -1,5 +1,7 @@
 import lines from "../../../tests/data/labextension/lines.json";
 import {
+  asText,
+  asValues,
   explain,
   IMagicLine,
   language,
@@ -11,6 +13,7 @@ import {
   valuesOf,
   withOptions,
 } from "../magicline";
+import { english } from "./english";
 
 function line(source: string): IMagicLine {
   const found = magicLine(source);
@@ -18,9 +21,9 @@ function line(source: string): IMagicLine {
   return found;
 }
 
-const wrong = (source: string): string[] => problems(line(source)).map(({ sentence }) => sentence);
+const wrong = (source: string): string[] => problems(line(source), english).map(({ sentence }) => sentence);
 const labels = (source: string, at = source.length): string[] =>
-  (proposals(line(source), at)?.items ?? []).map(({ label }) => label);
+  (proposals(line(source), at, english)?.items ?? []).map(({ label }) => label);
 
 describe("finding the line", () => {
   test.each(["x = 1", "", "  %%bacalhau", "x\n%%bacalhau", "%%bacalhaux", "%bacalhau", "# %%bacalhau"])(
@@ -118,22 +121,24 @@ describe("proposals", () => {
   });
 
   test("nothing in the name, behind --, or below the line", () => {
-    expect(proposals(line("%%bacalhau"), 5)).toBeNull();
-    expect(proposals(line("%%bacalhau -- -"), 15)).toBeNull();
-    expect(proposals(line("%%bacalhau\n--"), 13)).toBeNull();
+    expect(proposals(line("%%bacalhau"), 5, english)).toBeNull();
+    expect(proposals(line("%%bacalhau -- -"), 15, english)).toBeNull();
+    expect(proposals(line("%%bacalhau\n--"), 13, english)).toBeNull();
   });
 
   test("a begun option is replaced as a whole", () => {
-    expect(proposals(line("%%bacalhau --mem"), 14)).toMatchObject({ from: 11, to: 16 });
+    expect(proposals(line("%%bacalhau --mem"), 14, english)).toMatchObject({ from: 11, to: 16 });
   });
 });
 
 describe("help", () => {
   test("an option and its value are explained, a wrong one's problem comes first", () => {
-    expect(explain(line("%%bacalhau --cpu 2"), 13)?.sentence).toBe("--cpu N\nCPUs: 2, 0.5 or 500m. Default: 1.");
-    expect(explain(line("%%bacalhau --cpu 2"), 17)?.sentence).toContain("CPUs");
-    expect(explain(line("%%bacalhau --cup 2"), 13)?.sentence).toContain("Did you mean --cpu?");
-    expect(explain(line("%%bacalhau --cpu 2"), 3)).toBeNull();
+    expect(explain(line("%%bacalhau --cpu 2"), 13, english)?.sentence).toBe(
+      "--cpu N\nCPUs: 2, 0.5 or 500m. Default: 1.",
+    );
+    expect(explain(line("%%bacalhau --cpu 2"), 17, english)?.sentence).toContain("CPUs");
+    expect(explain(line("%%bacalhau --cup 2"), 13, english)?.sentence).toContain("Did you mean --cpu?");
+    expect(explain(line("%%bacalhau --cpu 2"), 3, english)).toBeNull();
   });
 });
 
@@ -160,11 +165,19 @@ describe("writing", () => {
     expect(quoted("s3://bucket/key")).toBe("s3://bucket/key");
   });
 
+  test("several values are one text and come back, spaces and quotes and all", () => {
+    const values = ["a b", "it's", "x", "", "K='v w'", "*.csv"];
+    expect(asValues(asText(values))).toEqual(values);
+    expect(asValues("x 'a b' \"c d\"  y")).toEqual(["x", "a b", "c d", "y"]);
+    expect(asText(["x", "a b"])).toBe("x 'a b'");
+    expect(asValues("x 'a b")).toEqual(["x", "a b"]);
+  });
+
   test("every option can be written and read", () => {
     for (const option of OPTIONS) {
       const value = option.values[0] ?? "x";
       const written = line(withOptions("1", { [option.name]: [option.metavar ? value : ""] }));
-      expect(problems(written)).toEqual([]);
+      expect(problems(written, english)).toEqual([]);
       expect(valuesOf(written, option.name)).toHaveLength(1);
     }
   });

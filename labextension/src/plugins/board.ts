@@ -3,11 +3,12 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { INotebookTracker, NotebookPanel } from "@jupyterlab/notebook";
 import type { Kernel } from "@jupyterlab/services";
+import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import type { JSONObject } from "@lumino/coreutils";
 
 import { IKernel, JobBoard } from "../jobboard";
 import { COMM_ID } from "../protocol";
-import { IJobBoard, PluginIDs } from "../tokens";
+import { IJobBoard, NAME, PluginIDs } from "../tokens";
 
 const KEPT = "bacalhau-magic:jobs";
 
@@ -17,8 +18,9 @@ export const board: JupyterFrontEndPlugin<JobBoard> = {
   autoStart: true,
   provides: IJobBoard,
   requires: [INotebookTracker],
-  activate: (_app: JupyterFrontEnd, notebooks: INotebookTracker): JobBoard => {
-    const made = new JobBoard();
+  optional: [ITranslator],
+  activate: (_app: JupyterFrontEnd, notebooks: INotebookTracker, translator: ITranslator | null): JobBoard => {
+    const made = new JobBoard((translator ?? nullTranslator).load(NAME));
     made.restore(kept());
     made.changed.connect(() => {
       keep(made);

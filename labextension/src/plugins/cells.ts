@@ -6,10 +6,11 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/applica
 import type { Cell } from "@jupyterlab/cells";
 import { IEditorExtensionRegistry, IEditorLanguageRegistry } from "@jupyterlab/codemirror";
 import { INotebookTracker, NotebookPanel } from "@jupyterlab/notebook";
+import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 
 import { cellLanguage } from "../cellgrammar";
 import { explain, language, magicLine, problems } from "../magicline";
-import { PluginIDs } from "../tokens";
+import { NAME, PluginIDs } from "../tokens";
 
 const MIME = "text/x-bacalhau-";
 /** What the editor calls the languages that it calls otherwise than we do. */
@@ -20,15 +21,18 @@ export const cells: JupyterFrontEndPlugin<void> = {
   description: "Cells that run on Bacalhau, in their own language, with help on their magic line.",
   autoStart: true,
   requires: [INotebookTracker, IEditorLanguageRegistry, IEditorExtensionRegistry],
+  optional: [ITranslator],
   activate: (
     _app: JupyterFrontEnd,
     notebooks: INotebookTracker,
     languages: IEditorLanguageRegistry,
     extensions: IEditorExtensionRegistry,
+    translator: ITranslator | null,
   ) => {
+    const checks = onMagicLine((translator ?? nullTranslator).load(NAME));
     extensions.addExtension({
       name: "bacalhau-magic:magic-line",
-      factory: () => ({ instance: () => onMagicLine, reconfigure: () => null }),
+      factory: () => ({ instance: () => checks, reconfigure: () => null }),
     });
     const mime = mimeTypes(languages);
     const watch = (panel: NotebookPanel): void => {
@@ -91,41 +95,44 @@ const head = (text: Text): string => text.sliceString(0, 10_000);
 const wrong = (sentence: string): Decoration =>
   Decoration.mark({ class: "bj-wrong", attributes: { "aria-description": sentence } });
 
-function marks(view: EditorView): DecorationSet {
+function marks(view: EditorView, trans: TranslationBundle): DecorationSet {
   const line = magicLine(head(view.state.doc));
-  return Decoration.set((line ? problems(line) : []).map(({ from, to, sentence }) => wrong(sentence).range(from, to)));
+  return Decoration.set(
+    (line ? problems(line, trans) : []).map(({ from, to, sentence }) => wrong(sentence).range(from, to)),
+  );
 }
 
-const underline = ViewPlugin.fromClass(
-  class {
-    decorations: DecorationSet;
+/** What is wrong on the magic line is underlined. */
+function underline(trans: TranslationBundle): Extension {
+  return ViewPlugin.define(
+    (view) => ({
+      decorations: marks(view, trans),
+      update(update: ViewUpdate): void {
+        if (update.docChanged) this.decorations = marks(update.view, trans);
+      },
+    }),
+    { decorations: (plugin) => plugin.decorations },
+  );
+}
 
-    constructor(view: EditorView) {
-      this.decorations = marks(view);
-    }
+/** What stands on the magic line is explained on hover. */
+function help(trans: TranslationBundle): Extension {
+  return hoverTooltip((view, at) => {
+    const line = magicLine(head(view.state.doc));
+    const found = line && explain(line, at, trans);
+    if (!found) return null;
+    return {
+      pos: found.from,
+      end: found.to,
+      above: true,
+      create: () => {
+        const dom = document.createElement("div");
+        dom.className = "bj-help";
+        dom.textContent = found.sentence;
+        return { dom };
+      },
+    };
+  });
+}
 
-    update(update: ViewUpdate): void {
-      if (update.docChanged) this.decorations = marks(update.view);
-    }
-  },
-  { decorations: (plugin) => plugin.decorations },
-);
-
-const help = hoverTooltip((view, at) => {
-  const line = magicLine(head(view.state.doc));
-  const found = line && explain(line, at);
-  if (!found) return null;
-  return {
-    pos: found.from,
-    end: found.to,
-    above: true,
-    create: () => {
-      const dom = document.createElement("div");
-      dom.className = "bj-help";
-      dom.textContent = found.sentence;
-      return { dom };
-    },
-  };
-});
-
-const onMagicLine: Extension = [underline, help];
+const onMagicLine = (trans: TranslationBundle): Extension => [underline(trans), help(trans)];

@@ -6,6 +6,7 @@ import { INotebookTracker, NotebookActions, NotebookPanel } from "@jupyterlab/no
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 
 import type { IBoardJob, JobBoard } from "../jobboard";
+import { file, isOf } from "../joblist";
 import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
 
 const ARGS = {
@@ -47,10 +48,24 @@ export const commands: JupyterFrontEndPlugin<void> = {
         Notification.error(problem instanceof Error ? problem.message : String(problem));
       }
     });
-    add(CommandIDs.goToCell, trans.__("Go to cell"), (job) => goToCell(app, notebooks, job));
+    add(CommandIDs.goToCell, trans.__("Go to cell"), async (job) => {
+      const panel = notebookOf(notebooks, job);
+      if (!panel) Notification.warning(trans.__("Its notebook is not open: %1", file(job.path)), { autoClose: 5000 });
+      else if (!(await show(app, panel, job)))
+        Notification.warning(trans.__("The cell that sent it is not in %1 any more.", file(job.path)), {
+          autoClose: 5000,
+        });
+    });
     add(CommandIDs.openResult, trans.__("Open result"), async (job) => {
-      const panel = await goToCell(app, notebooks, job);
-      if (!panel) return;
+      // The result comes into any notebook: the job's own, or the one at hand.
+      const panel = notebookOf(notebooks, job) ?? notebooks.currentWidget;
+      if (!panel) {
+        Notification.warning(trans.__("Open a notebook first: the result comes into a cell of it."), {
+          autoClose: 5000,
+        });
+        return;
+      }
+      await show(app, panel, job);
       NotebookActions.insertBelow(panel.content);
       panel.content.activeCell?.model.sharedModel.setSource(`%bacalhau get ${job.id}`);
       await NotebookActions.run(panel.content, panel.sessionContext);
@@ -63,20 +78,22 @@ export function attachCell(job: IBoardJob): string {
   return `%bacalhau attach ${job.id}`;
 }
 
-/** Show the notebook and the cell that sent a job; null where the notebook is not open. */
-async function goToCell(
-  app: JupyterFrontEnd,
-  notebooks: INotebookTracker,
-  job: IBoardJob,
-): Promise<NotebookPanel | null> {
-  const panel =
-    notebooks.find((candidate) => candidate.context.path === job.path) ?? (job.live ? null : notebooks.currentWidget);
-  if (!panel) return null;
+/** The open notebook that sent a job: the one with its cell, where there are several of that name. */
+function notebookOf(notebooks: INotebookTracker, job: IBoardJob): NotebookPanel | null {
+  const own = (panel: NotebookPanel): boolean => isOf(job, panel.context.path);
+  return notebooks.find((panel) => own(panel) && cellOf(panel, job) >= 0) ?? notebooks.find(own) ?? null;
+}
+
+function cellOf(panel: NotebookPanel, job: IBoardJob): number {
+  return panel.content.widgets.findIndex((cell) => cell.model.id === job.cell);
+}
+
+/** Bring a notebook into view, at the cell that sent a job; whether it has that cell. */
+async function show(app: JupyterFrontEnd, panel: NotebookPanel, job: IBoardJob): Promise<boolean> {
   app.shell.activateById(panel.id);
-  const index = panel.content.widgets.findIndex((cell) => cell.model.id === job.cell);
-  if (index >= 0) {
-    panel.content.activeCellIndex = index;
-    await panel.content.scrollToItem(index, "smart");
-  }
-  return panel;
+  const index = cellOf(panel, job);
+  if (index < 0) return false;
+  panel.content.activeCellIndex = index;
+  await panel.content.scrollToItem(index, "smart");
+  return true;
 }

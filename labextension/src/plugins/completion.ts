@@ -7,21 +7,25 @@ import {
   ICompletionProvider,
   ICompletionProviderManager,
 } from "@jupyterlab/completer";
+import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 
 import { magicLine, proposals } from "../magicline";
-import { PluginIDs } from "../tokens";
+import { NAME, PluginIDs } from "../tokens";
 
 export const completion: JupyterFrontEndPlugin<void> = {
   id: PluginIDs.completion,
   description: "Completes the options of a cell that runs on Bacalhau.",
   autoStart: true,
   requires: [ICompletionProviderManager],
-  activate: (_app: JupyterFrontEnd, manager: ICompletionProviderManager) => {
-    manager.registerProvider(new Options());
+  optional: [ITranslator],
+  activate: (_app: JupyterFrontEnd, manager: ICompletionProviderManager, translator: ITranslator | null) => {
+    manager.registerProvider(new Options((translator ?? nullTranslator).load(NAME)));
   },
 };
 
 class Options implements ICompletionProvider {
+  constructor(private readonly trans: TranslationBundle) {}
+
   readonly identifier = "bacalhau-magic:options";
   /** Above the kernel's own proposals. */
   readonly rank = 1200;
@@ -32,7 +36,7 @@ class Options implements ICompletionProvider {
 
   fetch(request: CompletionHandler.IRequest): Promise<CompletionHandler.ICompletionItemsReply> {
     const line = magicLine(request.text);
-    const found = line && proposals(line, request.offset);
+    const found = line && proposals(line, request.offset, this.trans);
     const items = (found?.items ?? []).map(({ label, insert, help }) => ({
       label,
       insertText: insert,

@@ -2,17 +2,26 @@
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { Dialog, ICommandPalette, ReactWidget, showDialog } from "@jupyterlab/apputils";
+import type { Cell } from "@jupyterlab/cells";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
+import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 import React from "react";
 
 import type { JobBoard } from "../jobboard";
-import { IOption, magicLine, MAGIC, OPTIONS, problems, valuesOf, withOptions } from "../magicline";
+import { asText, asValues, IOption, magicLine, MAGIC, OPTIONS, problems, valuesOf, withOptions } from "../magicline";
 import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
 
 /** What most cells want; all other options stand below. */
 const FIRST = ["lang", "cpu", "memory", "gpu", "timeout", "inputs", "outputs", "bg"];
+
+const ARGS = {
+  type: "object",
+  properties: {
+    clicked: { type: "boolean", description: "Whether the cell that was clicked is meant, not the active one." },
+  },
+} as const;
 
 type Values = Readonly<Record<string, readonly string[]>>;
 
@@ -43,10 +52,10 @@ export const form: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(CommandIDs.form, {
       label: trans.__("Run on Bacalhau…"),
       caption: trans.__("Choose where and how this cell runs"),
-      describedBy: { args: { type: "object", properties: {} } },
-      isEnabled: () => notebooks.activeCell?.model.type === "code",
-      execute: async () => {
-        const [cell, panel] = [notebooks.activeCell, notebooks.currentWidget];
+      describedBy: { args: ARGS },
+      isEnabled: (args) => chosen(app, notebooks, args)?.model.type === "code",
+      execute: async (args) => {
+        const [cell, panel] = [chosen(app, notebooks, args), notebooks.currentWidget];
         if (cell?.model.type !== "code" || !panel) return;
         const source = cell.model.sharedModel.getSource();
         const begun = magicLine(source) ? source : `${MAGIC} ${usual}\n${source}`;
@@ -62,6 +71,13 @@ export const form: JupyterFrontEndPlugin<void> = {
     palette?.addItem({ command: CommandIDs.form, category: "Bacalhau" });
   },
 };
+
+/** The cell that is meant: the active one, or, from its own menu, the one that was clicked, which need not be active. */
+function chosen(app: JupyterFrontEnd, notebooks: INotebookTracker, args: ReadonlyPartialJSONObject): Cell | undefined {
+  if (args["clicked"] !== true) return notebooks.activeCell ?? undefined;
+  const clicked = app.contextMenuHitTest((node) => node.classList.contains("jp-CodeCell"));
+  return notebooks.currentWidget?.content.widgets.find((cell) => cell.node === clicked);
+}
 
 /** The variables that a cell reads and the kernel has; none where the kernel does not say. */
 async function names(board: JobBoard, path: string, source: string): Promise<string[]> {
@@ -120,7 +136,7 @@ function Fields({ source, names, trans, write }: IFieldsProps): React.ReactEleme
   const written = withOptions(source, changes);
   write(written);
   const line = magicLine(written);
-  const wrong = line ? problems(line) : [];
+  const wrong = line ? problems(line, trans) : [];
   const field = (option: IOption): React.ReactElement => (
     <Field
       key={option.name}
@@ -130,6 +146,7 @@ function Fields({ source, names, trans, write }: IFieldsProps): React.ReactEleme
         setChanges((before) => ({ ...before, [option.name]: values }));
       }}
       known={option.name === "inputs" ? known : []}
+      trans={trans}
     />
   );
   const rest = OPTIONS.filter((option) => !FIRST.includes(option.name));
@@ -141,7 +158,7 @@ function Fields({ source, names, trans, write }: IFieldsProps): React.ReactEleme
         <summary>{trans.__("More options")}</summary>
         {groups.map((group) => (
           <fieldset key={group}>
-            <legend>{group}</legend>
+            <legend>{trans.__(group)}</legend>
             {rest.filter((option) => option.group === group).map(field)}
           </fieldset>
         ))}
@@ -164,10 +181,12 @@ interface IFieldProps {
   set: (values: readonly string[]) => void;
   /** Names that may be ticked. */
   known: readonly string[];
+  trans: TranslationBundle;
 }
 
-function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
+function Field({ option, given, set, known, trans }: IFieldProps): React.ReactElement {
   const id = `bj-${option.name}`;
+  const help = trans.__(option.help);
   const word = option.words.at(-1) ?? "";
   if (!option.metavar) {
     const off = option.negated !== "";
@@ -178,7 +197,7 @@ function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
         <input
           id={id}
           type="checkbox"
-          title={option.help}
+          title={help}
           checked={on}
           onChange={({ target }) => {
             set(target.checked === off ? [] : [off ? "no" : ""]);
@@ -193,7 +212,7 @@ function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
         <label htmlFor={id}>{word}</label>
         <select
           id={id}
-          title={option.help}
+          title={help}
           value={given.at(-1) ?? ""}
           onChange={({ target }) => {
             set(target.value ? [target.value] : []);
@@ -211,17 +230,7 @@ function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
     <div className="bj-field">
       <label htmlFor={id}>{word}</label>
       <span>
-        <input
-          id={id}
-          title={option.help}
-          placeholder={option.default || option.metavar}
-          value={given.join(option.repeatable ? " " : "")}
-          list={option.examples.length ? `${id}-examples` : undefined}
-          onChange={({ target }) => {
-            const text = target.value;
-            set(!text.trim() ? [] : option.repeatable ? text.split(/ +/).filter(Boolean) : [text]);
-          }}
-        />
+        <Text option={option} id={id} help={help} given={given} set={set} />
         {option.examples.length ? (
           <datalist id={`${id}-examples`}>
             {option.examples.map((value) => (
@@ -243,5 +252,33 @@ function Field({ option, given, set, known }: IFieldProps): React.ReactElement {
         ))}
       </span>
     </div>
+  );
+}
+
+interface ITextProps {
+  option: IOption;
+  id: string;
+  help: string;
+  given: readonly string[];
+  set: (values: readonly string[]) => void;
+}
+
+/** A text of one value, or of several, with quotes where a value has spaces; what is being typed stands as it is typed. */
+function Text({ option, id, help, given, set }: ITextProps): React.ReactElement {
+  const read = (text: string): string[] => (!text.trim() ? [] : option.repeatable ? asValues(text) : [text]);
+  const [typed, setTyped] = React.useState("");
+  const isGiven = JSON.stringify(read(typed)) === JSON.stringify(given);
+  return (
+    <input
+      id={id}
+      title={help}
+      placeholder={option.default || option.metavar}
+      value={isGiven ? typed : option.repeatable ? asText(given) : (given.at(-1) ?? "")}
+      list={option.examples.length ? `${id}-examples` : undefined}
+      onChange={({ target }) => {
+        setTyped(target.value);
+        set(read(target.value));
+      }}
+    />
   );
 }

@@ -31,9 +31,13 @@ interface IProps {
 export function Nodes({ board, notebooks, trans }: IProps): React.ReactElement {
   const [nodes, setNodes] = React.useState<readonly Node[] | null>(null);
   const [problem, setProblem] = React.useState("");
-  const path = notebooks.currentWidget?.context.path ?? "";
+  const path = notebooks.currentWidget?.context.path;
   const ask = React.useCallback(() => {
     setProblem("");
+    if (path === undefined) {
+      setProblem(trans.__("Open a notebook: its kernel knows the nodes."));
+      return;
+    }
     board.ask({ path }, "nodes", "").then(
       (answer) => {
         setNodes(nodesOf(answer));
@@ -42,7 +46,7 @@ export function Nodes({ board, notebooks, trans }: IProps): React.ReactElement {
         setProblem(error instanceof Error ? error.message : String(error));
       },
     );
-  }, [board, path]);
+  }, [board, path, trans]);
   React.useEffect(ask, [ask]);
   const use = (constraint: string): void => {
     const cell = notebooks.activeCell;

@@ -87,7 +87,7 @@ class StatusItem extends Widget {
         waiting ? trans.__("%1 waiting", waiting) : "",
       ].filter(Boolean);
       this.isWanted = words.length > 0;
-      node.textContent = words.length ? `◆ Bacalhau: ${words.join(", ")}` : "";
+      node.textContent = words.length ? `◆ ${trans.__("Bacalhau: %1", words.join(", "))}` : "";
     };
     board.changed.connect(draw);
     draw();
