@@ -47,8 +47,9 @@ def _cluster() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep every file of the product away from this user's own: set before the first import reads them."""
-    os.environ["BACALHAU_MAGIC_TEST_CLUSTER"] = os.environ.get("BACALHAU_API_URL", "")
-    os.environ["BACALHAU_MAGIC_TEST_KEY"] = os.environ.get("BACALHAU_API_KEY", "")
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its parent's, which are right already
+        os.environ["BACALHAU_MAGIC_TEST_CLUSTER"] = os.environ.get("BACALHAU_API_URL", "")
+        os.environ["BACALHAU_MAGIC_TEST_KEY"] = os.environ.get("BACALHAU_API_KEY", "")
     for name in [name for name in os.environ if name.startswith("BACALHAU_") and not name.startswith("BACALHAU_MAGIC_TEST_")]:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="bm-test-"))

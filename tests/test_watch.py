@@ -445,7 +445,12 @@ def test_failure_is_shown_as_soon_as_the_server_knows_it(server: Server, client:
     job.begin()
     running, failed = threading.Event(), []
 
-    def logs(stream: Socket, _: int) -> None:
+    def logs(stream: Socket, number: int) -> None:
+        if number > 1:
+            for line in packets(BLOB):
+                stream.line(line)
+            stream.close()
+            return
         stream.line(packets(BLOB)[0])
         running.wait(20)
         time.sleep(2.5)
