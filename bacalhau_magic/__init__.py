@@ -12,12 +12,30 @@ if TYPE_CHECKING:
     from . import errors
     from ._job import RemoteJob
     from ._jobs import attach
+    from ._reading import read_value
     from ._session import run, submit
     from .options import JobOptions
 
-__all__ = ["JobOptions", "RemoteJob", "attach", "errors", "load_ipython_extension", "run", "submit", "unload_ipython_extension"]
+__all__ = [
+    "JobOptions",
+    "RemoteJob",
+    "attach",
+    "errors",
+    "load_ipython_extension",
+    "read_value",
+    "run",
+    "submit",
+    "unload_ipython_extension",
+]
 
-_HOMES = {"run": "_session", "submit": "_session", "attach": "_jobs", "RemoteJob": "_job", "JobOptions": "options"}
+_HOMES = {
+    "run": "_session",
+    "submit": "_session",
+    "attach": "_jobs",
+    "read_value": "_reading",
+    "RemoteJob": "_job",
+    "JobOptions": "options",
+}
 
 
 def __getattr__(name: str) -> Any:

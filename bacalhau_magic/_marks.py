@@ -35,6 +35,10 @@ META_SANDBOX = "bacalhau-magic/sandbox"
 META_PACKAGES = "bacalhau-magic/packages"
 """Present ("1") in a job that installs packages before its cell: they stand in REQUIREMENTS_FILE."""
 
+META_PUBLISH = "bacalhau-magic/publish"
+"""Present (PUBLISH_ANY) in a job of the embedded node whose files nobody asked for: they are published if there are any."""
+PUBLISH_ANY = "if-any"
+
 FORMAT = "1"
 
 # Where the payload lies in the job, and where the job's files go.

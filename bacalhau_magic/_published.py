@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ._marks import META_NONCE
+from ._marks import META_NONCE, META_PUBLISH
 from ._stages import Ended, JobRef
 from ._wire import ExecutionState
 from .client import Client, fetch_log
@@ -19,7 +19,7 @@ def is_wanted(ended: Ended) -> bool:
     """Whether something is missing that the job may have published: a bundle of a wrapped job, or the rest of a cut log."""
     job = ended.record.job
     ran = any(execution.compute == ExecutionState.COMPLETED for execution in ended.record.executions)
-    published = job.task.publisher is not None and bool(job.task.publisher.type)
+    published = job.task.publisher is not None and bool(job.task.publisher.type) and META_PUBLISH not in job.task.meta
     return ended.blob is None and ran and published and (ended.cut or bool(job.task.meta.get(META_NONCE)))
 
 

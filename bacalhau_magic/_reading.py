@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from ._languages import Language
+from ._placement import size
 from ._stages import JobResult
 from .errors import CorruptResultError, MissingResultError, ResultError
 from .options import JobOptions
@@ -38,12 +41,16 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
             else:
                 outputs[name] = value
         elif name in bundle.unsendable:
+            large = "larger than" in bundle.unsendable[name]
+            said, how = place_kept(bundle, name, options, result.ref.short_id)
             problems.append(
                 ResultError(
-                    f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", "."),
+                    f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", ".") + said,
                     job_id=job_id,
                     name=name,
-                    hint="Ask for more with --max-result." if "larger than" in bundle.unsendable[name] else "",
+                    hint=f"{how} Or ask for more with --max-result."
+                    if how and large
+                    else how or ("Ask for more with --max-result." if large else ""),
                 )
             )
         else:
@@ -61,6 +68,46 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
             return Read(error=problem)
         return Read(value, True)
     return Read(outputs=outputs)
+
+
+def place_kept(bundle: Bundle, name: str, options: JobOptions, job: str) -> tuple[str, str]:
+    """Where a value that did not travel lies, as a sentence that follows another one, and how it is read; "" where it is lost.
+
+    `name` is "" for the cell's value, `job` what `%bacalhau get` takes.
+    """
+    if name not in bundle.kept:
+        return "", ""
+    file, count = bundle.kept[name]
+    place = f"{options.files or 'DIR'}/{file}"
+    fetch = "" if options.files else f"Fetch them with %bacalhau get {job} DIR, then r"
+    if file.endswith(".pickle"):
+        read = f"import pickle; pickle.load(open({place!r}, 'rb')), which runs code that the job wrote."
+    else:
+        read = f"from bacalhau_magic import read_value; read_value({place!r})."
+    return f" It is kept among the job's files as {file} ({size(count)}).", f"{fetch or 'R'}ead it: {read}"
+
+
+def read_value(path: str | PathLike[str]) -> Any:
+    """The value in a `.value` file that a job left among its files, because it was too large to come back by itself.
+
+    Nothing in the file is run. Raises ResultError for a file that is none, or damaged, or of a class that is not here.
+    """
+    place = Path(path)
+    if place.suffix == ".pickle":
+        raise ResultError(
+            f"{place.name} is a pickle, which runs code when it is read.",
+            hint=f"Read it yourself: pickle.load(open({str(place)!r}, 'rb')).",
+        )
+    try:
+        return codec.loads(place.read_bytes())
+    except OSError as problem:
+        raise ResultError(f"{place} can't be read: {problem.strerror or problem}.") from None
+    except codec.MissingLibrary as problem:
+        raise ResultError(
+            f"{place.name} needs {problem.library} here.", hint=f"Install it for this kernel: %pip install {problem.library}"
+        ) from None
+    except codec.CodecError as problem:
+        raise CorruptResultError(f"{place.name} can't be read: {problem}.") from None
 
 
 def _first(problems: Sequence[ResultError]) -> ResultError:
@@ -108,7 +155,7 @@ def of_stdout(result: JobResult, language: Language, options: JobOptions, trunca
             error=CorruptResultError(
                 "The stdout is larger than --max-result, so it can't be read as a value.",
                 job_id=job_id,
-                hint="Ask for more with --max-result, or write a file to outputs/ and give --files.",
+                hint=f"%bacalhau logs {result.ref.short_id} has all of it. Ask for more with --max-result, or write a file to outputs/ and give --files.",
             )
         )
     try:

@@ -13,7 +13,7 @@ from . import _traces
 from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
-from ._reading import displays, of_python, of_stdout
+from ._reading import displays, of_python, of_stdout, place_kept
 from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
 from ._wire import COMPLETED, STOPPED, Execution, ExecutionState
 from .errors import (
@@ -66,7 +66,9 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         notices=tuple(f"{name} is cut at --max-result; the job's log has all of it." for name in bundle.truncated),
     )
     if "larger than" in bundle.unsendable.get("", ""):
-        result = replace(result, notices=(*result.notices, f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"))
+        said, how = place_kept(bundle, "", options, "last")
+        lost = f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"
+        result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
     if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
         result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
     error = _of_outcome(result, bundle, options)

@@ -15,6 +15,7 @@ from ._gpus import Wanted
 from ._languages import Language
 from ._placement import capacity, holds, spelled
 from ._stages import Availability, Route, Target
+from ._values import publisher
 from ._wire import NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
 from .options import JobOptions, size_text, spelling
@@ -162,8 +163,8 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
         _fit_isolation(fit, target)
         _fit_constraints(fit, target.nodes)
     else:
-        _fit_publisher(fit, target)
         _fit_streams(fit, target)
+    _fit_publisher(fit, target)
     _fit_packages(fit, target)
     _fit_amounts(fit, target)
     _fit_gpu(fit, target)
@@ -255,6 +256,11 @@ def _fit_packages(fit: _Fit, target: Target) -> None:
 
 
 def _fit_publisher(fit: _Fit, target: Target) -> None:
+    if fit.options.publisher is not None and target.nodes:
+        kind, there = publisher(fit.options.publisher)[0], target.publishers - {"noop"}
+        if kind not in there:
+            listed = ", ".join(sorted(there)) or "none"
+            fit.lacks("publisher", f"no node there has the publisher {kind}", f"They have: {listed}.", publisher=None)
     if fit.options.files is not None and target.nodes and not target.publishers:
         fit.lacks("files", "no node there publishes files", "Return the content as a value instead.", files=None)
 

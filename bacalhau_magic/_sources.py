@@ -157,6 +157,13 @@ def refuse_in_project(name: str, value: object, origin: str) -> None:
             origin=origin,
             hint="It may name an api_url, which is used once you trust it; or write %bacalhau use PROFILE.",
         )
+    if name == "publisher" and str(value).startswith("s3:"):
+        raise ConfigError(
+            f"{origin}: a project may not choose the store that your jobs' files go to.",
+            setting=name,
+            origin=origin,
+            hint="Set it in your user file (%bacalhau config --save user) or on the line.",
+        )
     if (
         name == "env_file"
         and isinstance(value, str)

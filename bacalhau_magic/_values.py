@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b?|b)?\s*", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -226,6 +227,35 @@ def read_plain_text(value: object) -> str:
     if any(ord(char) < 32 for char in value):
         raise ValueError("expected one line of text")
     return value
+
+
+def read_publisher(value: object) -> str:
+    """A publisher as the Bacalhau CLI writes it; raises ValueError."""
+    text = read_plain_text(value).strip()
+    publisher(text)
+    return text
+
+
+_S3_FACTS = {"region": "Region", "endpoint": "Endpoint"}
+
+
+def publisher(text: str) -> tuple[str, dict[str, str]]:
+    """A publisher's type and parameters: local, s3managed, or s3://BUCKET/KEY with region and endpoint; raises ValueError."""
+    if text in ("local", "s3managed"):
+        return text, {}
+    if text in ("ipfs", "noop"):
+        raise ValueError(f"what {text} publishes can't be fetched from here; use local, s3managed or s3://BUCKET/KEY")
+    parts = urlsplit(text)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"expected local, s3managed or s3://BUCKET/KEY, not {text!r}")
+    facts = dict(parse_qsl(parts.query))
+    if wrong := sorted(facts.keys() - _S3_FACTS.keys()):
+        raise ValueError(f"expected region and endpoint after the ?, not {wrong[0]!r}")
+    key = parts.path.strip("/")
+    if not key.endswith(".tar.gz"):
+        # Bacalhau fills these in; only such a name is handed out signed.
+        key = "/".join(part for part in (key, "{jobID}", "{executionID}.tar.gz") if part)
+    return "s3", {"Bucket": parts.netloc, "Key": key, **{_S3_FACTS[name]: given for name, given in facts.items()}}
 
 
 def read_boolean(value: object) -> bool:

@@ -29,6 +29,7 @@ from ._values import (
     read_names,
     read_packages,
     read_plain_text,
+    read_publisher,
     read_texts,
     read_whole,
     size,
@@ -143,8 +144,8 @@ class JobOptions(BaseModel):
         False, description="Let --files replace any file that is there, not only what this cell wrote before."
     )
     max_result: Annotated[Size, Option("results", "SIZE")] = Field(64_000_000, description="The biggest result that comes back by itself.")
-    publisher: Annotated[str | None, Option("results", "SPEC", later=_LATER)] = Field(
-        None, description="Where the job's files are published."
+    publisher: Annotated[Annotated[str, BeforeValidator(read_publisher)] | None, Option("results", "SPEC")] = Field(
+        None, description="Where the job's files are published: local, s3managed, s3://BUCKET/KEY[?region=R&endpoint=URL]."
     )
 
     cpu: Annotated[Annotated[float, BeforeValidator(read_cpu, json_schema_input_type=str)], Option("resources", "N")] = Field(

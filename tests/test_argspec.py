@@ -28,6 +28,7 @@ LINES = {
     "stderr": ("--stderr text", "text"),
     "files": ("--files out", "out"),
     "overwrite": ("--overwrite", True),
+    "publisher": ("--publisher s3://b/k?region=eu", "s3://b/k?region=eu"),
     "max_result": ("--max-result 5MB", 5_000_000),
     "cpu": ("--cpu 500m", 0.5),
     "memory": ("--memory 1GiB", 2**30),
@@ -286,7 +287,7 @@ def test_help_names_every_option() -> None:
     for name in LINES:
         assert name == "args" or spelling(name) in text
     assert "--pip" in text
-    assert "--publisher" not in text
+    assert "--secret " not in text
     assert "--cpu" in argspec.help_text("resources")
     assert "--lang" not in argspec.help_text("resources")
     assert argspec.help_text("max_result").split()[:2] == ["--max-result", "SIZE"]

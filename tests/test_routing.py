@@ -257,6 +257,20 @@ def test_files_need_a_publisher() -> None:
     assert go("--files out", ANSWERS).options.files == "out"
 
 
+def test_a_publisher_that_no_node_has() -> None:
+    """--publisher is refused where no node has that one, naming those that there are; a configured one is left out."""
+    local = NodeState.model_validate(
+        {"Info": {"NodeID": "n", "ComputeNodeInfo": {"ExecutionEngines": ["docker"], "Publishers": ["local"]}}}
+    )
+    with pytest.raises(OptionError, match="no node there has the publisher s3") as refused:
+        go("--publisher s3://bucket/key", cluster(local))
+    assert refused.value.hint == "They have: local."
+    assert go("--publisher local", cluster(local)).options.publisher == "local"
+    for wrong in ("ipfs", "noop", "ftp://x/y", "s3:///key", "s3://b/k?secret=1"):
+        with pytest.raises(OptionError, match="--publisher"):
+            go(f"--publisher '{wrong}'", cluster(local))
+
+
 @pytest.mark.parametrize(
     ("constraint", "holds"),
     [

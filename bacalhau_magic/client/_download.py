@@ -187,7 +187,9 @@ def _lost(ref: JobRef, place: Source, part: Part, error: ApiError) -> ResultErro
     return ResultError(
         f"The job's files lie at {_where(place)}, which can't be reached from here: {error.message}",
         job_id=ref.job_id,
-        hint="The node's publisher address must be open to this machine; ask whoever runs it, or publish to S3.",
+        hint="Three ways out: the node's publisher address must be open to this machine (whoever runs it sets "
+        "Publishers.Types.Local.Address); or publish to a store that both reach: --publisher s3://BUCKET/KEY; or return the data as a "
+        "value, -o NAME, which comes by the log.",
     )
 
 

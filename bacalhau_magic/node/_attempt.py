@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -126,6 +127,8 @@ class Attempt:
         if failure:
             return Outcome(failure, cut=cut)
         published = plan.task["Publisher"]["Type"].lower() == "local"
+        if (plan.task.get("Meta") or {}).get(_marks.META_PUBLISH) == _marks.PUBLISH_ANY:
+            published = published and any(os.listdir(folder) for folder in folders.values())
         if published:
             _gather.publish(plan.folder / RESULT, folders, _logs.read_streams(plan.folder / LOG), exit_code)
         return Outcome(output=_run_output(writer, exit_code), published=published, cut=cut)

@@ -97,9 +97,10 @@ def data_url(archive: bytes) -> str:
     return "data:application/gzip;base64," + base64.b64encode(archive).decode("ascii")
 
 
-def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhere: Collection[str] = ()) -> bytes:
+def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhere: Collection[str] = (), keeps: bool = False) -> bytes:
     """The tar.gz of a request: everything but the inputs that have a target of their own.
 
+    `keeps` says that what the job writes to outputs/ is kept, so that a value that can't be sent has a place there.
     Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it.
     With `compiled` the wrapper comes in one file with its bytecode for this Python, for a job that this very Python will run.
     """
@@ -108,7 +109,7 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
     hidden = PurePosixPath(PAYLOAD_FOLDER)
     code = request.code if request.code.endswith("\n") else request.code + "\n"
     archive.file(hidden / request.language.file, code.encode())
-    for name, text in _facts(request, nonce).items():
+    for name, text in _facts(request, nonce, keeps).items():
         archive.file(hidden / name, text.encode())
     if packages:
         archive.file(hidden / REQUIREMENTS_FILE, "".join(f"{line}\n" for line in packages).encode())
@@ -222,7 +223,7 @@ def too_big_file(request: CellRequest) -> tuple[str, int] | None:
     return None
 
 
-def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
+def _facts(request: CellRequest, nonce: str, keeps: bool) -> dict[str, str]:
     """What the wrapper has to know, as files of the payload folder."""
     options, language = request.options, request.language
     values = [item for item in request.inputs if item.kind == "value"]
@@ -242,6 +243,7 @@ def _facts(request: CellRequest, nonce: str) -> dict[str, str]:
         "args": list(options.args),
         "command": list(language.command),
         "packages": bool(options.pip),
+        "keeps": keeps,
         "steps": [{"name": step.name, "source": step.source} for step in request.steps],
         "vars": [item.name for item in values if item.name not in stepped] if language.is_python else [],
         "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},

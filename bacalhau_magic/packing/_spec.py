@@ -16,6 +16,7 @@ from typing import Any
 from .. import _marks, _traces, _wire
 from .._placement import lacks, takes_jobs, wants
 from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target
+from .._values import publisher as publisher_of
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from ..options import JobOptions, option_of
 from ._payload import data_url, payload, targeted, too_big_file
@@ -43,7 +44,6 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         )
     compiled = _runs_here(request, route) and request.interpreter == sys.executable
     large = staged(request, route, request_id)
-    sources = _sources(request, nonce, large, compiled=compiled)
     job = _wire.Job(
         name=f"{_slug(options.name or request.language.name)}-{request_id[:8]}",
         namespace=options.namespace,
@@ -54,7 +54,6 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
             _wire.Task(
                 engine=_engine(request),
                 meta=_meta(request, route, nonce),
-                input_sources=sources,
                 resources=_resources(options),
                 network=_wire.Network(type=_NETWORKS[options.network], domains=list(options.domain) or None),
                 timeouts=_timeouts(options, pull_timeout),
@@ -62,9 +61,13 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         ],
     )
     publisher = _publisher(request, route, job)
+    changed: dict[str, Any] = {"input_sources": _sources(request, nonce, large, compiled=compiled, keeps=publisher is not None)}
     if publisher:
-        paths = [_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)]
-        job = job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": publisher, "result_paths": paths})]})
+        changed["publisher"] = publisher
+        changed["result_paths"] = [_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)]
+    if publisher and not _wants_files(request, target):
+        changed["meta"] = {**job.task.meta, _marks.META_PUBLISH: _marks.PUBLISH_ANY}
+    job = job.model_copy(update={"tasks": [job.task.model_copy(update=changed)]})
     body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
     if target.payload_limit is not None and len(body) > target.payload_limit:
         raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
@@ -150,9 +153,10 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
     return meta
 
 
-def _sources(request: CellRequest, nonce: str, large: tuple[Staged, ...], *, compiled: bool) -> list[_wire.InputSource]:
+def _sources(request: CellRequest, nonce: str, large: tuple[Staged, ...], *, compiled: bool, keeps: bool) -> list[_wire.InputSource]:
     places = {id(one.item): one for one in large}
-    archive = payload(request, nonce, compiled=compiled, elsewhere={one.item.path for one in large if not one.item.target})
+    elsewhere = {one.item.path for one in large if not one.item.target}
+    archive = payload(request, nonce, compiled=compiled, elsewhere=elsewhere, keeps=keeps)
     sources = [_wire.InputSource(source=_inline(archive), alias="bacalhau-magic", target=_marks.INPUTS_PATH)]
     apart = [item for item in request.inputs if item.url or item.target or id(item) in places]
     for item in apart:
@@ -189,25 +193,34 @@ def _remote(item: InputItem) -> _wire.SpecConfig:
 def _publisher(request: CellRequest, route: Route, job: _wire.Job) -> _wire.SpecConfig | None:
     """The publisher for the job's files and for its log, where they are wanted and a node that could take the job has one.
 
-    Files are wanted when they are asked for, or the cell's text names its outputs folder; a published log when nobody
-    may be there to read the live one.
+    An embedded node's own costs nothing while there is nothing to publish, so there it always stands.
     """
     options, target = request.options, route.target
-    if not (options.files or options.long or _NAMES_OUTPUTS.search(request.code) or _is_unwatched(request, target)):
+    if not target.is_local and not _wants_files(request, target):
         return None
-    local = _wire.SpecConfig(type="local", params={})
-    wanted = wants(job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": local})]}))
+    kind, params = publisher_of(options.publisher or "local")
+    chosen = _wire.SpecConfig(type=kind, params=dict(params))
+    wanted = wants(job.model_copy(update={"tasks": [job.task.model_copy(update={"publisher": chosen})]}))
     # The embedded node's host executor is no engine that a node would list.
     able = target.nodes if target.is_local else [node for node in target.nodes if takes_jobs(node) and not lacks(node, wanted)]
-    if any("local" in node.info.compute_node_info.publishers for node in able):
-        return local
-    if not target.nodes and options.files:
-        return local
+    if any(kind in (name.lower() for name in node.info.compute_node_info.publishers) for node in able):
+        return chosen
+    if options.publisher or (not target.nodes and options.files):
+        return chosen
     if options.files and "files" in options.asked:
         raise PackingError(
-            "--files needs a node that can publish files, and none here can.", hint="Return the data as a value instead: -o NAME."
+            "--files needs a node that can publish files, and none here can.",
+            hint="Return the data as a value instead: -o NAME; or name a store that the nodes can write to: --publisher s3://BUCKET/KEY.",
         )
     return None
+
+
+def _wants_files(request: CellRequest, target: Target) -> bool:
+    """Whether the job's files are wanted, because they are asked for or the cell's text names its outputs folder; or its
+    log, because nobody may be there to read the live one."""
+    options = request.options
+    asked = options.files or options.publisher or options.long
+    return bool(asked or _NAMES_OUTPUTS.search(request.code) or _is_unwatched(request, target))
 
 
 def _is_unwatched(request: CellRequest, target: Target) -> bool:

@@ -33,6 +33,10 @@ class Unsendable(Exception):
         return "%s is of type %s, %s" % (self.path, self.type_name, self.reason)
 
 
+class TooLarge(Unsendable):
+    """A value that could travel, and is above the limit."""
+
+
 class CodecError(Exception):
     """Bytes that are no value of ours: damaged, hostile, or above a bound."""
 
@@ -78,7 +82,7 @@ def dumps(value, name="value", max_size=None, classes=None):
     try:
         encoder.value(value, 0)
     except _TooLarge:
-        raise Unsendable(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
+        raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
     except _Stop as stop:
         path = name + "".join(reversed(stop.steps))
         raise Unsendable(path, type_name(stop.value), stop.reason) from None

@@ -385,7 +385,7 @@ class Bundle:
 
     `outcome` is "ok", "error", "exit" or "timeout"; `error` a dict of ename, evalue, traceback (texts) and mro (names), or
     None. `parts` maps a part's name to its bytes, `types` to its type's name. `unsendable` maps a wanted name ("" is
-    the cell's value) to the reason, `phases` a phase to seconds; `line` is where a shell's command failed, or None.
+    the cell's value) to the reason, `kept` one to the file among the job's that has it and its bytes, `phases` a phase to seconds; `line` is where a shell's command failed, or None.
     """
 
     __slots__ = (
@@ -393,6 +393,7 @@ class Bundle:
         "error",
         "exit_code",
         "header",
+        "kept",
         "line",
         "missing",
         "outcome",
@@ -412,6 +413,7 @@ class Bundle:
         self.error = header["error"]
         self.types = header["types"]
         self.unsendable = header["unsendable"]
+        self.kept = header["kept"]
         self.missing = header["missing"]
         self.truncated = header["truncated"]
         self.phases = header["phases"]
@@ -505,6 +507,7 @@ def _checked(header, types):
         "error": error,
         "types": types,
         "unsendable": {name: _text(why) for name, why in unsendable.items()} if isinstance(unsendable, dict) else {},
+        "kept": _kept(header.get("kept")),
         "missing": _texts(header.get("missing")),
         "truncated": _texts(header.get("truncated")),
         "phases": {name: span for name, span in phases.items() if type(span) in (int, float)} if isinstance(phases, dict) else {},
@@ -512,6 +515,17 @@ def _checked(header, types):
         "python": _text(header.get("python")),
         "line": header["line"] if type(header.get("line")) is int and 0 < header["line"] < 1 << 31 else None,
     }
+
+
+def _kept(listed):
+    """Name → (a file's plain name, its bytes), of those that have the right form."""
+    found = {}
+    for name, item in listed.items() if isinstance(listed, dict) else ():
+        if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and type(item[1]) is int and 0 <= item[1] < 1 << 63:
+            stem, _, suffix = item[0].rpartition(".")
+            if len(item[0]) < 200 and suffix in ("value", "pickle") and stem.replace("-", "_").isidentifier():
+                found[name] = (item[0], item[1])
+    return found
 
 
 def _json_object(data):

@@ -33,6 +33,7 @@ def run(request, here, say):
     path = os.path.join(here, request["file"])
     space = _prepare(request, path)
     header, parts = {"outcome": "ok", "exit_code": 0}, []
+    files = os.path.abspath("outputs") if request.get("keeps") else ""
     error = None
     try:
         with open(path, "rb") as file:
@@ -50,11 +51,11 @@ def run(request, here, say):
     try:
         code = _compiled(source, filename, request.get("show"))
         _execute(code, space)
-        _finish(codec, request, space, known, header, parts)
+        _finish(codec, request, space, known, header, parts, files)
     except SystemExit as stop:
         header.update(outcome="exit", exit_code=_exit_code(stop.code))
         if header["exit_code"] == 0 and request.get("outputs"):
-            _outputs(codec, request, space, known, header, parts, request["max_result"])
+            _outputs(codec, request, space, known, header, parts, request["max_result"], files)
     except BaseException as problem:
         header.update(outcome="error", exit_code=1, error=_described(problem, source, filename, request.get("steps", ())))
     _flush()
@@ -162,7 +163,7 @@ def _encoded(codec, value, name, room, space, known):
     return data
 
 
-def _finish(codec, request, space, known, header, parts):
+def _finish(codec, request, space, known, header, parts, files):
     """Encodes the value and the wanted names."""
     room = request["max_result"]
     shown = _VALUE in space
@@ -175,12 +176,14 @@ def _finish(codec, request, space, known, header, parts):
             shown = False
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[""] = str(reason)
+            if isinstance(reason, codec.TooLarge):  # of what else can't travel the display is all that was wanted
+                _keep(codec, header, files, "", value, reason)
     if shown and value is not None:
         parts.append(("mime", "", _mime(value)))
-    _outputs(codec, request, space, known, header, parts, room)
+    _outputs(codec, request, space, known, header, parts, room, files)
 
 
-def _outputs(codec, request, space, known, header, parts, room):
+def _outputs(codec, request, space, known, header, parts, room, files):
     for name in request.get("outputs", ()):
         if name not in space:
             header.setdefault("missing", []).append(name)
@@ -189,9 +192,38 @@ def _outputs(codec, request, space, known, header, parts, room):
             data = _encoded(codec, space[name], name, room, space, known)
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[name] = str(reason)
+            _keep(codec, header, files, name, space[name], reason)
             continue
         parts.append(("output:" + name, codec.type_name(space[name]), data))
         room -= len(data)
+
+
+def _keep(codec, header, files, name, value, reason):
+    """Leaves a value that does not travel among the job's files: in the codec's own form where only its size was in the way, else pickled."""
+    if not files:
+        return
+    try:
+        if isinstance(reason, codec.TooLarge):
+            data, suffix = codec.dumps(value, name), ".value"
+        else:
+            import pickle
+
+            data, suffix = pickle.dumps(value), ".pickle"
+        place = _free(files, name or "value", suffix)
+        with open(place, "xb") as file:
+            file.write(data)
+    except Exception:
+        return  # why it does not travel is said all the same
+    header.setdefault("kept", {})[name] = [os.path.basename(place), len(data)]
+
+
+def _free(folder, stem, suffix):
+    """A file that is not there yet."""
+    place, number = os.path.join(folder, stem + suffix), 1
+    while os.path.lexists(place):
+        number += 1
+        place = os.path.join(folder, "%s-%d%s" % (stem, number, suffix))
+    return place
 
 
 def _mime(value):

@@ -81,6 +81,7 @@ SENT: dict[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 ELSEWHERE = {
+    "publisher": "test_files.py::test_publisher_on_the_line",
     "overwrite": "test_files.py::test_overwrite_on_the_line_and_with_get",
     "on_interrupt": "test_live.py::test_detach_lets_the_job_go_on",
     "once": "test_live.py::test_once_attaches_to_the_unfinished_job",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from kernels import Kernel, start
@@ -133,3 +134,86 @@ def test_a_download_has_a_progress(shell: Kernel, place: Path) -> None:
     assert seen is not None
     steps = eval(seen)
     assert steps[-1][0] == steps[-1][1] > 5_000_000
+
+
+LARGE = "import numpy as np\nx = np.arange(400_000.0)"
+
+
+def test_a_name_above_the_limit_is_kept_among_the_files(shell: Kernel, place: Path) -> None:
+    """A wanted name above --max-result raises with its size, where it is kept and how to read it; that way gives the same value."""
+    ran = shell.run(f"%%bacalhau -o x,y --max-result 1MB\n{LARGE}\ny = 2")
+    assert ran.error is not None
+    assert "It is kept among the job's files as x.value (3.2 MB)." in ran.text
+    get = re.search(
+        r"%bacalhau get (j-\w+) DIR, then read it: (from bacalhau_magic import read_value); (read_value\('DIR/x.value'\))", ran.text
+    )
+    assert get, ran.text
+    assert "Or ask for more with --max-result." in ran.text
+    assert shell.run("dict(_bacalhau.outputs)").value == "{'y': 2}"
+    shell.run(f"%bacalhau get {get[1]} kept-name")
+    read = get[3].replace("DIR", "kept-name")
+    assert shell.run(f"{get[2]}\nimport numpy as np\n(lambda v: (v.dtype.str, bool((v == np.arange(400_000.0)).all())))({read})").value == (
+        "('<f8', True)"
+    )
+
+
+def test_with_files_the_kept_value_comes_with_them(shell: Kernel, place: Path) -> None:
+    """With --files the value is in that folder, under a name that the cell has not taken itself."""
+    ran = shell.run(f"%%bacalhau -o x --max-result 1MB --files kept-files\n{LARGE}\nopen('outputs/x.value', 'w').write('own');")
+    assert "read_value('kept-files/x-2.value')" in ran.text
+    assert (place / "kept-files/x.value").read_text() == "own"
+    assert shell.run("len(__import__('bacalhau_magic').read_value('kept-files/x-2.value'))").value == "400000"
+
+
+def test_a_name_that_can_t_be_sent_is_kept_as_a_pickle(shell: Kernel, place: Path) -> None:
+    """What can't travel is kept as a pickle where it can be one; that reading it runs code is said. Else nothing is promised."""
+    ran = shell.run("%%bacalhau -o d --files kept-pickle\nimport collections\nd = collections.defaultdict(int, a=1)")
+    assert "kept among the job's files as d.pickle" in ran.text
+    assert "pickle.load(open('kept-pickle/d.pickle', 'rb')), which runs code that the job wrote" in ran.text
+    assert shell.run("import pickle; pickle.load(open('kept-pickle/d.pickle', 'rb'))").value == "defaultdict(int, {'a': 1})"
+    assert "which runs code when it is read" in shell.run("__import__('bacalhau_magic').read_value('kept-pickle/d.pickle')").text
+    ran = shell.run("%%bacalhau -o g --files kept-none\ng = (i for i in range(3))")
+    assert "can't be sent back" in ran.text
+    assert "kept among" not in ran.text
+
+
+def test_a_value_above_the_limit_is_kept_too(shell: Kernel, place: Path) -> None:
+    """The cell's value above --max-result is shown by its text, and a notice says where it is and how to read it."""
+    ran = shell.run("%%bacalhau --max-result 1KB\n'v' * 5000")
+    assert ran.error is None
+    said = ran.stream("stderr")
+    assert "It is kept among the job's files as value.value (5.01 KB)." in said
+    assert "%bacalhau get last DIR, then read it: from bacalhau_magic import read_value; read_value('DIR/value.value')" in said
+    shell.run("%bacalhau get last kept-value")
+    assert shell.run("__import__('bacalhau_magic').read_value('kept-value/value.value') == 'v' * 5000").value == "True"
+
+
+def test_files_that_nobody_asked_for_are_there_all_the_same(shell: Kernel, place: Path) -> None:
+    """On the embedded node what lies in outputs/ can always be fetched; where nothing does, that is said."""
+    shell.run("%%bacalhau\nopen('out' + 'puts/a.txt', 'w').write('kept');")
+    shell.run("%bacalhau get last unasked")
+    assert (place / "unasked/a.txt").read_text() == "kept"
+    shell.run("%%bacalhau\n1")
+    assert "published no files" in shell.run("%bacalhau get last unasked").text
+
+
+def test_a_damaged_value_file_is_an_error(shell: Kernel, place: Path) -> None:
+    """A file that is no value, a cut one, and one that is not there are named errors."""
+    (place / "no.value").write_bytes(b"BMC1l\xff\xff\xff\xff\xff\xff\xff\x00\x00")
+    assert "CorruptResultError" in shell.run("__import__('bacalhau_magic').read_value('no.value')").text
+    assert "can't be read: No such file" in shell.run("__import__('bacalhau_magic').read_value('gone.value')").text
+
+
+def test_a_text_above_the_limit_is_in_the_log(shell: Kernel) -> None:
+    """A shell's stdout above --max-result can't be read as a value; its log has all of it, by the command that is named."""
+    ran = shell.run("%%bacalhau --lang bash --max-result 1KB -o t\nseq 2000")
+    get = re.search(r"%bacalhau logs (j-\w+)", ran.text)
+    assert get, ran.text
+    assert "2000" in shell.run(f"%bacalhau logs {get[1]}").text
+
+
+def test_publisher_on_the_line(shell: Kernel, place: Path) -> None:
+    """A publisher that is asked for publishes whatever there is, also nothing; one that no node has is refused by name."""
+    shell.run("%%bacalhau --publisher local\n1")
+    assert shell.run("%bacalhau get last empty").value == f"{place}/empty/\n└── (no files)"
+    assert "no node there has the publisher s3" in shell.run("%%bacalhau --publisher s3://bucket/key\n1").text

@@ -223,6 +223,29 @@ def test_special_files_are_refused(tmp_path: Path) -> None:
         _pack("1", {}, tmp_path, inputs=["./data"])
 
 
+def test_an_embedded_node_publishes_if_there_is_anything(tmp_path: Path) -> None:
+    """A job of the embedded node always has its publisher; where nobody asked for files, with a mark that nothing needs no archive."""
+    bare = _pack("1", {}, tmp_path, LOCAL, bg=True).job.task
+    assert bare.publisher is not None
+    assert bare.meta[_marks.META_PUBLISH] == "if-any"
+    assert _marks.META_PUBLISH not in _pack("1", {}, tmp_path, LOCAL, files="out").job.task.meta
+    assert _marks.META_PUBLISH not in _pack("open('outputs/x', 'w')", {}, tmp_path).job.task.meta
+
+
+def test_a_publisher_that_was_asked_for(tmp_path: Path) -> None:
+    """--publisher stands in the spec, an S3 key completed so that the server hands it out signed."""
+    task = _pack("1", {}, tmp_path, publisher="s3://bucket/results?region=eu-1&endpoint=http://h:9").job.task
+    assert task.publisher is not None
+    assert (task.publisher.type, task.publisher.params) == (
+        "s3",
+        {"Bucket": "bucket", "Key": "results/{jobID}/{executionID}.tar.gz", "Region": "eu-1", "Endpoint": "http://h:9"},
+    )
+    assert [path.path for path in task.result_paths] == ["/outputs"]
+    whole = _pack("1", {}, tmp_path, publisher="s3://bucket/a/{jobID}.tar.gz").job.task.publisher
+    assert whole is not None
+    assert whole.params == {"Bucket": "bucket", "Key": "a/{jobID}.tar.gz"}
+
+
 def test_files_want_a_publisher(tmp_path: Path) -> None:
     """--files publishes the outputs folder, and is refused where no node can."""
     task = _pack("1", {}, tmp_path, files="out").job.task
@@ -334,9 +357,8 @@ def _cluster(*nodes: NodeState, version: str = "v1.9.3") -> Target:
         (_cluster(_node("v1.7.0"), version="v1.7.0"), {}, True),
         (_cluster(_node("v0.0.0-xxxxxxx"), version="v0.0.0-xxxxxxx"), {}, True),
         (_cluster(_node("v0.0.0-xxxxxxx", os_type="linux"), version="v0.0.0-xxxxxxx"), {}, False),
-        (LOCAL, {"bg": True}, False),
     ],
-    ids=["watched", "bg", "long", "before 1.8", "unknown and old", "unknown and new", "local"],
+    ids=["watched", "bg", "long", "before 1.8", "unknown and old", "unknown and new"],
 )
 def test_a_job_that_nobody_may_watch_is_published(tmp_path: Path, target: Target, options: dict[str, Any], published: bool) -> None:
     """With --bg, --long, and before 1.8, the packets also go where they can be fetched later; else the log is enough."""
