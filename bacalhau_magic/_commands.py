@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _routing, _waits, packing
+from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _replays, _routing, _waits, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
@@ -73,6 +73,8 @@ def status(session: Session, words: list[str]) -> Report:
 
 def _runtime(session: Session) -> tuple[str, Any]:
     """The runtime of a plain cell with its reason, and its target; the problem's sentence where there is none."""
+    if isinstance(session.tape, _replays.Player):
+        return f"none: cells are replayed from {session.tape.label}", None
     try:
         request = session.request("0", _argspec.parse(""))
         route = _routing.choose(request.options, request.language, session.availability(request))
@@ -329,6 +331,10 @@ _VERBS: Mapping[str, Verb] = {
     "use": _connections.use,
     "login": _connections.login,
     "doctor": _doctor.doctor,
+    "record": _replays.record,
+    "replay": _replays.replay,
+    "live": _replays.live,
+    "cache": _replays.cache,
     "help": help_,
 }
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _preflight, _published, _traces
+from ._cassettes import LARGEST
+from ._content import Content, content_of, secrets_of
 from ._hints import advise, lacking
 from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES
-from ._results import collect
+from ._recordings import Recording
+from ._results import cause_of, collect
 from ._routing import NOT_ISOLATED, ONE_STREAM, choose
 from ._shapes import named, shape
 from ._stages import (
@@ -31,13 +34,15 @@ from ._stages import (
     PackedJob,
     Route,
     Submitted,
+    Target,
     Transferred,
 )
 from ._submit import submit, twin
+from ._tapes import Take, Tape
 from ._watch import StopRequest, watch
 from ._wire import COMPLETED, FAILED, INDEX_HEADER, Job
-from .client import Rights, clean, fetch_files
-from .errors import ApiError, BacalhauMagicError, JobStoppedError
+from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
+from .errors import ApiError, BacalhauMagicError, JobStoppedError, ResultError
 from .options import JobOptions
 from .packing import pack, repacked
 
@@ -57,6 +62,8 @@ class Means:
     ledger: Ledger
     said: set[str]
     """The notices that are said once a session, and were."""
+    tape: Tape | None = None
+    """Where the cell is recorded or replayed, or its result stored."""
 
 
 Emit = Callable[[JobEvent], None]
@@ -98,6 +105,13 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     """Take a request through the whole path; raises before sending, and reports all that comes later in the result."""
     for notice in request.notices:
         emit(Noticed(notice))
+    take: Take | None = None
+    if means.tape is not None:
+        content = content_of(request)
+        if recording := means.tape.take(content):
+            return _replay(recording, means.tape, content, request, means, emit)
+        take = Take(means.tape, content, secrets_of(request))
+        emit = take.hearing(emit)
     request, packed = prepare(replace(request, env={**_traces.carrier(), **request.env}), means)
     emit(Packed(len(packed.body)))
     if stop.requested.is_set():
@@ -117,7 +131,30 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     if means.ledger.problem and means.ledger.problem not in means.said:
         means.said.add(means.ledger.problem)
         emit(Noticed(means.ledger.problem))
-    return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job)
+    return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job, take)
+
+
+def _replay(recording: Recording, tape: Tape, content: Content, request: CellRequest, means: Means, emit: Emit) -> JobResult:
+    """Tell a recorded job again: its events and its end, read as those of any other."""
+    endpoint = Endpoint("", recording=tape.label)
+    said = f"{tape.origin}, recorded on {recording.recorded}"
+    route = Route(Target("bacalhau", endpoint, executor=recording.executor), said, options=request.options)
+    key = content.key
+    # As long as any other: a hash of what the cell is.
+    ref = JobRef(f"j-{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:32]}", endpoint, name=f"{request.language.name}-{key[:8]}")
+    emit(Packed(0))
+    emit(Submitted(ref, route))
+    emit(Noticed(f"{said}."))
+    for event in recording.events:
+        emit(event)
+    emit(recording.ended)
+
+    def files(folder: Path, rights: Rights) -> Fetched:
+        if recording.files is None:
+            raise ResultError("The recorded job left no files.", job_id=ref.job_id)
+        return unpack_files(recording.files, ref, folder, rights)
+
+    return _brought(ref, recording.ended, request, means, emit, route, files)
 
 
 def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means) -> tuple[JobRef, Job] | None:
@@ -159,8 +196,12 @@ def follow(
     stop: StopRequest,
     route: Route,
     job: Job | None = None,
+    take: Take | None = None,
 ) -> JobResult:
-    """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here."""
+    """Watch a job that was sent, to its end, and collect its result; `job` is its spec, where it is known here.
+
+    `take` records it.
+    """
     options = request.options
     ended: Ended | None = None
     events = watch(
@@ -182,30 +223,58 @@ def follow(
     if _published.is_wanted(ended):
         emit(Noticed("The log is incomplete: the result is fetched from what the job published."))
         ended = _published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result)
+
+    def files(folder: Path, rights: Rights) -> Fetched:
+        fetched = fetch_files(means.client(ref.endpoint), ref, folder, rights, said=_paced(emit), halted=stop.requested.is_set)
+        if take:
+            take.files = lambda: pack_files(fetched, LARGEST)
+        return fetched
+
+    return _brought(ref, ended, request, means, emit, route, files, take, stop)
+
+
+Files = Callable[[Path, Rights], Fetched]
+
+
+def _brought(
+    ref: JobRef,
+    ended: Ended,
+    request: CellRequest,
+    means: Means,
+    emit: Emit,
+    route: Route,
+    files: Files,
+    take: Take | None = None,
+    stop: StopRequest | None = None,
+) -> JobResult:
+    """The result of a job that is over, and what is said of it; `files` brings those that the cell wrote."""
+    options = request.options
     result = collect(ref, ended, language=request.language, options=options, route=route)
     if request.files is not None:
-        result = _with_files(result, request, request.files, means, emit, stop)
+        result = _with_files(result, request, request.files, files)
     advise(result, request, route.target)
     for notice in result.notices:
         emit(Noticed(notice))
-    state = ended.record.state
-    means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
+    if not ref.endpoint.recording:
+        state = ended.record.state
+        means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
+    # A job that was stopped from here did not end by what it is.
+    if take and not (stop and stop.requested.is_set()):
+        secrets = ref.endpoint.credential
+        take.secrets += tuple(filter(None, (secrets.key, secrets.password)))
+        if result.error is not None:
+            ended = replace(ended, record=replace(ended.record, cause=cause_of(ended.record, route)))
+        if problem := take.keep(ended, ref, executor=route.target.executor, failed=result.error is not None):
+            emit(Noticed(problem))
     emit(_finished(result, options))
     return result
 
 
-def _with_files(result: JobResult, request: CellRequest, folder: Path, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
+def _with_files(result: JobResult, request: CellRequest, folder: Path, files: Files) -> JobResult:
     """The result with the files that the cell wrote to outputs/, also after a failure; what keeps them away is its error."""
     owners = [hashlib.sha256(request.code.encode()).hexdigest()[:16], *([request.cell] if request.cell else [])]
     try:
-        fetched = fetch_files(
-            means.client(result.ref.endpoint),
-            result.ref,
-            folder,
-            Rights(owners, request.options.overwrite),
-            said=_paced(emit),
-            halted=stop.requested.is_set,
-        )
+        fetched = files(folder, Rights(owners, request.options.overwrite))
     except BacalhauMagicError as problem:
         if result.error is not None:
             return replace(result, notices=(*result.notices, problem.message))

@@ -150,6 +150,11 @@ def _tail(text: str) -> str:
 
 
 def _cause(record: JobRecord, route: Route | None) -> Cause | None:
+    return record.cause or cause_of(record, route)
+
+
+def cause_of(record: JobRecord, route: Route | None) -> Cause | None:
+    """Why a job failed, by what its server and the route's nodes say."""
     nodes = route.target.nodes if route else ()
     return main(causes(record.history, record.executions, record.job, nodes))
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _settings, _shellhook, _targets, _trust, packing
+from . import _argspec, _flow, _settings, _shellhook, _tapes, _targets, _trust, packing
 from . import _sources as sources
 from ._cellnames import CellNames, read
 from ._definitions import partial_of
@@ -29,7 +29,7 @@ from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, T
 from ._tables import Text
 from ._watch import StopRequest
 from .client import Client, check_directory
-from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, ResultError
+from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, RecordingError, ResultError
 from .node import _daemon
 from .options import JobOptions, value_of
 from .progress import Place, View, choose_view
@@ -99,6 +99,7 @@ class Session:
         self._said: set[str] = set()
         self._settings: _settings.Settings | None = None
         self._environment: dict[str, str] = {}
+        self.deck = _tapes.Deck()
 
     # Settings and places
 
@@ -170,7 +171,12 @@ class Session:
         return Ledger(default_path())
 
     def client(self, endpoint: Endpoint) -> Client:
-        """The process's one client of an endpoint."""
+        """The process's one client of an endpoint. Raises RecordingError for that of a recorded job: no server has it."""
+        if endpoint.recording:
+            raise RecordingError(
+                f"The job comes from {endpoint.recording}, and no server has it.",
+                hint="Its value, log and error are there; to run the cell: %bacalhau live.",
+            )
         with self._lock:
             if endpoint not in self._clients:
                 self._clients[endpoint] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
@@ -242,8 +248,25 @@ class Session:
         """What a flow needs of this session."""
         return self._means(self.settings)
 
-    def _means(self, settings: _settings.Settings) -> Means:
-        return Means(settings, self.availability, self.client, self.ledger, self._said)
+    def _means(self, settings: _settings.Settings, options: JobOptions | None = None) -> Means:
+        tape = self.tape if options is None else self._tape_for(options)
+        return Means(settings, self.availability, self.client, self.ledger, self._said, tape)
+
+    # Recorded jobs
+
+    @property
+    def tape(self) -> _tapes.Recorder | _tapes.Player | None:
+        """Where all cells are recorded or replayed now; None: they run."""
+        settings = self.settings
+        mode: _tapes.Mode
+        mode, file = ("replay", settings.replay) if settings.replay else ("record", settings.record) if settings.record else ("live", "")
+        return self.deck.tape(mode, self.folder / Path(file or "").expanduser())
+
+    def _tape_for(self, options: JobOptions) -> _tapes.Tape | None:
+        """The tape of one cell: what holds for all, else the cache where the cell asks for it."""
+        if self.tape is None and (options.cache or options.refresh):
+            return _tapes.Cache(refresh=options.refresh)
+        return self.tape
 
     # Cells
 
@@ -311,7 +334,7 @@ class Session:
 
     def start(self, request: CellRequest, *, mark: bool = False) -> RemoteJob:
         """Send a request on a thread of its own; with `mark` its names hold markers until they are bound."""
-        means = self._means(self.settings_for(request.options))
+        means = self._means(self.settings_for(request.options), request.options)
 
         def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
             return _flow.run(request, means, emit, stop)

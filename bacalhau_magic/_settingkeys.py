@@ -123,6 +123,8 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "pull_timeout": Setting(duration, 1800.0),
         "receipt": Setting(_one_of("live", "always", "never"), "live"),
         "strict": Setting(_strict, ()),
+        "record": Setting(_text, None, project=False),
+        "replay": Setting(_text, None, project=False),
         "languages": Setting(_tables, MappingProxyType(dict(configured({})))),
     }
 )

@@ -50,6 +50,9 @@ class Settings:
     poll_interval: float = 5.0
     pull_timeout: float = 1800.0
     receipt: str = "live"
+    record: str | None = None
+    replay: str | None = None
+    """Files of recorded jobs: where all are recorded, and where they are replayed from."""
     strict: frozenset[str] = frozenset()
     """Configured options that refuse where they can't be kept; what a policy locks is among them."""
     languages: Mapping[str, Language] = field(default_factory=lambda: configured({}))
@@ -169,6 +172,8 @@ def load(
         poll_interval=whole["poll_interval"],
         pull_timeout=whole["pull_timeout"],
         receipt=whole["receipt"],
+        record=whole["record"],
+        replay=whole["replay"],
         strict=frozenset(whole["strict"]) | {name for name in policy.locked if name not in SETTINGS},
         languages=whole["languages"],
         policy=policy,

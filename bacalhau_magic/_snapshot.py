@@ -276,6 +276,8 @@ class Snapshot:
 
 def _route(route: Route) -> str:
     endpoint = route.target.endpoint
+    if endpoint.recording:
+        return f"Nowhere: {route.why}."
     return f"{'On this machine' if endpoint.is_local else f'At {endpoint.url}'}: {route.why}."
 
 

@@ -61,6 +61,8 @@ class Endpoint:
     origin: str = ""
     cli: str = ""
     """The Bacalhau CLI's executable, where the endpoint is asked by that program instead of over HTTP."""
+    recording: str = ""
+    """The file of recorded jobs, where the job is one of those and no server has it."""
 
     @property
     def is_local(self) -> bool:
@@ -85,7 +87,7 @@ class Endpoint:
     @property
     def label(self) -> str:
         """How the place is called in sentences and in the ledger."""
-        return "local" if self.is_local else self.url
+        return "local" if self.is_local else f"the recording {self.recording}" if self.recording else self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,8 @@ class JobRecord:
     job: Job
     executions: tuple[Execution, ...] = ()
     history: tuple[HistoryItem, ...] = ()
+    cause: Cause | None = None
+    """Why it failed, where that is known without the history: of a recorded job."""
 
     @property
     def state(self) -> str:

@@ -14,6 +14,8 @@ BacalhauMagicError                hint
 │   ├── NotFoundError
 │   ├── RejectedError
 │   └── UnexpectedAnswerError
+├── RecordingError                file: a recording that can't be used
+│   └── NotRecordedError          changes
 ├── NodeError                     the embedded node can't be started or reached
 ├── JobError                      job_id
 │   ├── RemoteCellError           ename, evalue, traceback_text
@@ -54,9 +56,11 @@ __all__ = [
     "MissingResultError",
     "NodeError",
     "NotFoundError",
+    "NotRecordedError",
     "OptionError",
     "PackingError",
     "PayloadTooLargeError",
+    "RecordingError",
     "RejectedError",
     "RemoteCellError",
     "ResultError",
@@ -189,6 +193,22 @@ class RejectedError(ApiError):
 
 class UnexpectedAnswerError(ApiError):
     """The endpoint's answer is not what Bacalhau's API promises."""
+
+
+class RecordingError(BacalhauMagicError):
+    """A file of recorded jobs, or one recording in it, can't be used; `file` names it."""
+
+    def __init__(self, message: str, *, file: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+
+
+class NotRecordedError(RecordingError):
+    """A cell is replayed that was not recorded so; `changes` says in sentences what differs from the nearest one that was."""
+
+    def __init__(self, message: str, *, file: str = "", changes: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message + "".join(f"\n• {change}" for change in changes), file=file, hint=hint)
+        self.changes = tuple(changes)
 
 
 class NodeError(BacalhauMagicError):

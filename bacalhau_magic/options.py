@@ -200,6 +200,10 @@ class JobOptions(BaseModel):
     once: Annotated[Flag, Option("running", configurable=False)] = Field(
         False, description="Attach to an unfinished job of the same cell, options and inputs, if there is one."
     )
+    cache: Annotated[Flag, Option("running")] = Field(
+        False, description="Take the stored result of the same code, inputs and options; store this one if there is none."
+    )
+    refresh: Annotated[Flag, Option("running", configurable=False)] = Field(False, description="Run it again, and store the new result.")
     progress: Annotated[Literal["auto", "widget", "text", "none"], Option("running", "KIND")] = Field(
         "auto", description="How progress is shown: auto, widget, text or none."
     )
@@ -275,7 +279,7 @@ def option_of(name: str) -> Option | None:
     return None
 
 
-FUTURE = frozenset({"allow_pickle", "sync", "trust_html", "secret_in_spec", "cache", "refresh"})
+FUTURE = frozenset({"allow_pickle", "sync", "trust_html", "secret_in_spec"})
 """Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 

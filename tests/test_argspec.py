@@ -22,6 +22,8 @@ LINES = {
     "inputs": ("-i x --input data.csv", ("x", "data.csv")),
     "env": ("-e A=1 --env B=x=y", {"A": "1", "B": "x=y"}),
     "env_file": ("--env-file .env", ".env"),
+    "cache": ("--cache", True),
+    "refresh": ("--refresh", True),
     "outputs": ("-o a,b --output c", ("a", "b", "c")),
     "as_": ("--as json", "json"),
     "stdout": ("--stdout text", "text"),

@@ -68,7 +68,8 @@ def test_what_is_named_exists(text: str) -> None:
         words = command.split()
         assert knows(*words[:2]) if words[0] == "node" else knows(words[0]), command
     read = "".join(
-        path.read_text(encoding="utf-8") for path in (PACKAGE / "_commands.py", PACKAGE / "_connections.py", PACKAGE / "__main__.py")
+        path.read_text(encoding="utf-8")
+        for path in (PACKAGE / f"{name}.py" for name in ("_commands", "_connections", "_replays", "_plugin", "__main__"))
     )
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
         assert option in OTHERS or option.startswith("--jp-") or is_option(option) or f'"{option}"' in read, option

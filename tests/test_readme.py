@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def test_every_block_is_of_a_kind_that_a_test_runs() -> None:
     """Python and notebook cells run above, settings and shell lines below: there is no other block."""
     assert {language for language, _ in BLOCKS} == {"sh", "python", "toml"}
     _first, *others = blocks("sh")
-    assert [text.split(maxsplit=1)[0] for text in others] == ["export", "pytest"]
+    assert [text.split(maxsplit=1)[0] for text in others] == ["export", "pytest", "pytest"]
 
 
 def test_the_settings_are_read(folder: Path) -> None:
@@ -88,6 +89,21 @@ def test_the_commands_for_ci_run(folder: Path) -> None:
     assert "(35, 'tea')" in (folder / "out.ipynb").read_text()
 
 
+def test_a_recorded_notebook_is_replayed_in_ci(folder: Path) -> None:
+    """The page's command passes for a notebook that was recorded, where no node is."""
+    (text,) = (block for block in blocks("sh") if "--bacalhau-cassette" in block)
+    shutil.copy(ROOT / "notebooks/01_first_job.ipynb", folder / "lesson.ipynb")
+    plugins = {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_PLUGINS": "nbval.plugin,pytest_timeout,bacalhau_magic._plugin",
+        "PYTEST_ADDOPTS": "",
+    }
+    for more, variables in ((" --bacalhau-mode record", {}), ("", {"BACALHAU_API_URL": "http://127.0.0.1:9"})):
+        command = text.strip() + more
+        done = subprocess.run(["bash", "-c", command], env=os.environ | plugins | variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_ci_runs_the_first_two_lines() -> None:
     """What CI runs are the first shell block's two lines, and they call what they should."""
     found = subprocess.run(
@@ -118,7 +134,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(leads), link
 
 
-USED_BY_VERBS = {"--all", "--forget", "--mine", "--show-origin", "--trust", "--untrust", "--user"}
+USED_BY_VERBS = {
+    "--all",
+    "--bacalhau-cassette",
+    "--bacalhau-mode",
+    "--clear",
+    "--forget",
+    "--mine",
+    "--show-origin",
+    "--trust",
+    "--untrust",
+    "--user",
+}
 """Options of the line magic's verbs that a page names alone; beside their verb they are looked up."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._client import Client
 from ._download import fetch_log
-from ._files import Fetched, Rights, check_directory, fetch_files
+from ._files import Fetched, Rights, check_directory, fetch_files, pack_files, unpack_files
 from ._logs import LogStream, LogStreamError
 from ._problems import clean
 from ._reader import LogOver, LogText, Reader
@@ -22,4 +22,6 @@ __all__ = [
     "clean",
     "fetch_files",
     "fetch_log",
+    "pack_files",
+    "unpack_files",
 ]

@@ -6,7 +6,9 @@ unless it was changed since. Nothing else is ever overwritten, and no link in th
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .._marks import RESULT_PATH_NAME
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
 from ._client import Client
@@ -83,13 +86,50 @@ def fetch_files(
     `said` hears of the bytes that came and of all of them (None: not told); `halted` is asked whether to give up. Raises
     ResultError, OptionError, or the ApiError family.
     """
+
+    def fetch(part: Part) -> None:
+        fetch_archive(client, ref, part, max_bytes=max_bytes, said=said, halted=halted)
+
+    return _brought(fetch, ref, directory, rights, max_bytes)
+
+
+def unpack_files(archive: bytes, ref: JobRef, directory: str | Path, rights: Rights = Rights(), *, max_bytes: int = MAX_BYTES) -> Fetched:
+    """As `fetch_files`, from an archive that is here: the same checks. Raises ResultError, OptionError."""
+
+    def write(part: Part) -> None:
+        with part:
+            part.drop()
+            part.write(archive)
+
+    return _brought(write, ref, directory, rights, max_bytes)
+
+
+def pack_files(fetched: Fetched, most: int) -> bytes:
+    """The files that were brought, as an archive that `unpack_files` reads; the same files give the same bytes.
+
+    Raises ResultError for more than `most` bytes.
+    """
+    places = {name: fetched.folder / name for name in sorted(fetched.names)}
+    if sum(place.stat().st_size for place in places.values()) > most:
+        raise ResultError(f"The job's files are larger than {most // 1_000_000} MB.")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, place in places.items():
+            entry = tarfile.TarInfo(f"{RESULT_PATH_NAME}/{name}")
+            entry.size, entry.mode = place.stat().st_size, 0o755 if place.stat().st_mode & 0o100 else 0o644
+            with place.open("rb") as file:
+                tar.addfile(entry, file)
+    return gzip.compress(data.getvalue(), mtime=0)
+
+
+def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, rights: Rights, max_bytes: int) -> Fetched:
     folder = check_directory(directory)
     # On the target's file system, so that files are moved into place and not copied.
     beside = folder if folder.is_dir() else folder.parent
     try:
         beside.mkdir(parents=True, exist_ok=True)
         with part_of(beside, f"{ref.endpoint.label}\0{ref.job_id}") as part:
-            fetch_archive(client, ref, part, max_bytes=max_bytes, said=said, halted=halted)
+            bring(part)
             return _put(ref, part, folder, rights, max_bytes)
     except OSError as error:
         raise ResultError(
@@ -264,4 +304,4 @@ def _manifest_text(files: Mapping[str, Any]) -> str:
     return json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1)
 
 
-__all__ = ["MANIFEST", "Fetched", "Rights", "check_directory", "fetch_files"]
+__all__ = ["MANIFEST", "Fetched", "Rights", "check_directory", "fetch_files", "pack_files", "unpack_files"]

@@ -1,6 +1,7 @@
 """A cell becomes a job: one archive with the cell, its wrapper and its inputs, and the wire Job around it."""
 
+from ._payload import files_below
 from ._spec import pack, repacked, shown, yaml
 from ._staging import stage, unstage
 
-__all__ = ["pack", "repacked", "shown", "stage", "unstage", "yaml"]
+__all__ = ["files_below", "pack", "repacked", "shown", "stage", "unstage", "yaml"]

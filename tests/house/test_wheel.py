@@ -43,6 +43,8 @@ def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"bacalhau_magic", "bacalhau_magic-0.1.0.dist-info", data}
     extension = f"{data}/data/share/jupyter/labextensions/bacalhau-magic"
     assert {f"{extension}/package.json", f"{extension}/install.json"} <= names
+    entries = zipfile.ZipFile(wheel).read("bacalhau_magic-0.1.0.dist-info/entry_points.txt").decode()
+    assert "[pytest11]\nbacalhau_magic = bacalhau_magic._plugin" in entries
     assert not any(name.startswith("bacalhau_magic/labextension") for name in names)
 
 
