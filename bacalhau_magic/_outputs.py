@@ -10,14 +10,16 @@ import binascii
 import codecs
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ._markup import latex, markdown, table
 from ._stages import JobResult
 from .errors import JobInterruptedError, JobStoppedError
 from .options import JobOptions
 from .progress import Outcome, bundle, clean
+from .remote.displays import CLEAR
 
 __all__ = ["Output", "outcome_of", "outputs", "safe"]
 
@@ -78,16 +80,33 @@ def _stdout(result: JobResult, *, text: bool) -> Iterator[Output]:
         pieces.append((decoder.decode(raw[start:end]), mime))
         start = end
     pieces.append((decoder.decode(raw[start:], final=True), None))
-    for piece, rich in pieces:
+    for piece, rich in _not_cleared(pieces):
         if text and piece and (cleaned := clean(piece)):
             yield Output("stream", name="stdout", text=cleaned)
         if rich:
             yield Output("display", safe(rich))
 
 
-_TEXTS = ("text/plain", "text/latex")
-_IMAGES = ("image/png", "image/jpeg")
+def _not_cleared(pieces: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """The pieces that no `clear_output()` took away; one that waits for something new takes away only what that replaces."""
+    kept: list[tuple[str, Mapping[str, Any] | None]] = []
+    waiting = False
+    for piece, rich in pieces:
+        clears = rich is not None and CLEAR in rich
+        if waiting and (piece or (rich and not clears)):
+            kept, waiting = [], False
+        kept.append((piece, None if clears else rich))
+        if clears and rich is not None:
+            waiting = bool(rich[CLEAR])
+            kept = kept if waiting else []
+    return kept
+
+
+_IMAGES = ("image/png", "image/jpeg", "image/gif")
 _PLOTLY = "application/vnd.plotly.v1+json"
+_JSON = "application/json"
+_DEEPEST = 100
+"""Levels of a display's JSON; the notebook's own writer follows some hundreds."""
 _FRAME = (
     '<iframe sandbox="allow-scripts" referrerpolicy="no-referrer" title="HTML from the job" srcdoc="{document}"'
     ' style="width: 100%; height: 320px; border: 1px solid var(--jp-border-color2, #d9dde3); border-radius: 4px; background: #fff;'
@@ -98,24 +117,40 @@ _FRAME = (
 def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
     """A remote display with nothing in it that could act in the notebook's page.
 
-    Text, LaTeX, PNG, JPEG and Plotly's JSON stay; Markdown loses its tags; SVG becomes an image, HTML a sandboxed frame;
-    the rest is left out, and where nothing stays, a sentence says so.
+    Text, LaTeX, PNG, JPEG, GIF, JSON and Plotly's JSON stay; Markdown loses its tags and what would load from elsewhere; a
+    table's HTML is made anew from its cells; SVG becomes an image, other HTML a sandboxed frame; the rest is left out, and
+    where nothing stays, a sentence says so.
     """
-    kept: dict[str, Any] = {name: clean(mime[name]) for name in _TEXTS if isinstance(mime.get(name), str)}
+    kept: dict[str, Any] = {}
+    if isinstance(text := mime.get("text/plain"), str):
+        kept["text/plain"] = clean(text)
+    if isinstance(formula := mime.get("text/latex"), str) and (plain := latex(clean(formula))) is not None:
+        kept["text/latex"] = plain
     kept |= {name: mime[name] for name in _IMAGES if _is_base64(mime.get(name))}
-    if isinstance(mime.get(_PLOTLY), dict):
-        kept[_PLOTLY] = mime[_PLOTLY]
-    if isinstance(markdown := mime.get("text/markdown"), str) and (plain := _markdown(clean(markdown, colours=False))) is not None:
+    if isinstance(plot := mime.get(_PLOTLY), dict) and _is_shallow(plot):
+        kept[_PLOTLY] = plot
+    if isinstance(facts := mime.get(_JSON), dict | list) and _is_shallow(facts):
+        kept[_JSON] = facts
+    if isinstance(text := mime.get("text/markdown"), str) and (plain := markdown(clean(text, colours=False))) is not None:
         kept["text/markdown"] = plain
     if isinstance(svg := mime.get("image/svg+xml"), str):
         coded = base64.b64encode(svg.encode("utf-8", "replace")).decode("ascii")
         kept["text/html"] = f'<img alt="Figure from the job" style="max-width: 100%" src="data:image/svg+xml;base64,{coded}">'
     elif isinstance(document := mime.get("text/html"), str) and not (set(kept) & {*_IMAGES, _PLOTLY}):
-        kept["text/html"] = _FRAME.format(document=html.escape(document))
+        kept["text/html"] = table(document) or _FRAME.format(document=html.escape(document))
     if not kept:
         names = ", ".join(sorted(re.sub(r"[^\w.+/-]", "?", str(name))[:60] for name in mime)) or "nothing"
         kept["text/plain"] = f"A display from the job is left out: it holds only {names}."
     return kept
+
+
+def _is_shallow(data: Any) -> bool:
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [item for held in level for item in (held.values() if isinstance(held, dict) else held) if isinstance(item, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def _is_base64(data: object) -> bool:
@@ -123,25 +158,3 @@ def _is_base64(data: object) -> bool:
         return isinstance(data, str) and bool(base64.b64decode(re.sub(r"\s", "", data), validate=True))
     except (binascii.Error, ValueError):
         return False
-
-
-_UNESCAPED = 4
-"""How many times over a character may be escaped in Markdown that is shown."""
-_SCRIPT_LINK = re.compile(r"(?:java|vb)script:|data:text", re.IGNORECASE)
-
-
-def _markdown(text: str) -> str | None:
-    """Markdown without HTML: a word joiner after each "<" makes it a text, in code blocks and formulas too.
-
-    None when it holds a link that would run: those are hidden in too many ways to be taken out one by one.
-    """
-    seen = text
-    for _ in range(_UNESCAPED):
-        if (plain := html.unescape(seen)) == seen:
-            break
-        seen = plain
-    else:
-        return None
-    if _SCRIPT_LINK.search(re.sub(r"[\s\\\x00-\x20\xad\u200b-\u200f\u2060\ufeff]", "", seen)):
-        return None
-    return re.sub(r"<(?=[A-Za-z/!?])", "<\u2060", text)

@@ -242,12 +242,3 @@ def _frame(text: str) -> Any:
         return pandas.read_csv(io.StringIO(text))
     except (ValueError, TypeError, AttributeError) as error:
         raise _NotThat(str(error)) from None
-
-
-def displays(listed: Sequence[object]) -> tuple[tuple[int, Mapping[str, Any]], ...]:
-    """Rich displays with their places in stdout, as far as they have the right form."""
-    found = []
-    for item in listed:
-        if isinstance(item, list) and len(item) == 2 and type(item[0]) is int and item[0] >= 0 and isinstance(item[1], dict):
-            found.append((item[0], {str(key): text for key, text in item[1].items()}))
-    return tuple(found)

@@ -13,7 +13,7 @@ from . import _traces
 from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
-from ._reading import displays, of_python, of_stdout, place_kept
+from ._reading import of_python, of_stdout, place_kept
 from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
 from ._wire import COMPLETED, STOPPED, Execution, ExecutionState
 from .errors import (
@@ -61,9 +61,9 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         stdout_bytes=bytes(bundle.stdout),
         stderr=bundle.stderr.decode("utf-8", "replace"),
         mime=bundle.mime or None,
-        displays=displays(bundle.displays),
+        displays=tuple(bundle.displays),
         unsendable=dict(bundle.unsendable),
-        notices=tuple(f"{name} is cut at --max-result; the job's log has all of it." for name in bundle.truncated),
+        notices=tuple(map(_cut, bundle.truncated)),
     )
     if "larger than" in bundle.unsendable.get("", ""):
         said, how = place_kept(bundle, "", options, "last")
@@ -80,6 +80,12 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
     if read.error is not None:
         return replace(result, outcome="result", error=read.error, outputs=read.outputs)
     return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)
+
+
+def _cut(name: str) -> str:
+    if name == "displays":
+        return "Some displays are left out: there are more than 1,000, or they are larger than --max-result together."
+    return f"{name} is cut at --max-result; the job's log has all of it."
 
 
 def _sentence(reason: str) -> str:

@@ -268,3 +268,98 @@ def test_markdown_has_no_tags(text: str) -> None:
 def test_markdown_with_a_link_that_would_run_is_not_shown(link: str) -> None:
     """A link into script, however it is spelled, takes the Markdown with it, and its text is shown."""
     assert safe({"text/markdown": link, "text/plain": "x"}) == {"text/plain": "x"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![a](https://example.org/x.png)",
+        "![a][b]\n\n[b]: https://example.org/x.png",
+        "![b]\n\n[b]: https://example.org/x.png",
+        "![![c](data:image/png;base64,AAAA)](https://example.org/x.png)",
+        "![a](data:image/svg+xml;base64,AAAA)",
+        "![a](//example.org/x.png)",
+        "![a](\nhttps://example.org/x.png)",
+    ],
+)
+def test_markdown_loads_nothing(text: str) -> None:
+    """No picture of a job's Markdown is fetched: the page would tell who reads it, and when."""
+    shown = safe({"text/markdown": text, "text/plain": text}).get("text/markdown", "")
+    assert not re.search(r"!\[(?![^\[\]]*\]\(data:image/png;)", shown)
+
+
+@pytest.mark.parametrize(
+    "formula", [r"$\href{javascript:alert(1)}{x}$", r"$\style{background:url(//x)}{x}$", r"$\csname href\endcsname{a}{b}$"]
+)
+@pytest.mark.parametrize("kind", ["text/latex", "text/markdown"])
+def test_formulas_only_show(kind: str, formula: str) -> None:
+    """A formula makes no link and takes no style."""
+    assert safe({kind: formula, "text/plain": "x"}) == {"text/plain": "x"}
+
+
+def test_a_table_is_made_anew() -> None:
+    """A frame's HTML keeps its cells, and has no attribute, style or tag besides a table's."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": ["<b>x</b>", "y & z"]}, index=pandas.MultiIndex.from_tuples([("i", 1), ("i", 2)]))
+    shown = safe({"text/html": frame._repr_html_()})["text/html"]
+    assert "<td>&lt;b&gt;x&lt;/b&gt;</td>" in shown
+    assert '<th rowspan="2">i</th>' in shown
+    assert 'class="dataframe"' in shown
+    assert "style" not in shown
+    polars = pytest.importorskip("polars")
+    assert "<small>shape: (1, 1)</small>" in safe({"text/html": polars.DataFrame({"a": [1]})._repr_html_()})["text/html"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "<table><tr><td><img src=x onerror=alert(1)></td></tr></table>",
+        "<table><tr><td><a href=javascript:alert(1)>x</a></td></tr></table>",
+        "<table></table><script>alert(1)</script>",
+        "<style>body {display: none}</style><table></table>",
+        "<table><!-- x --></table>",
+        "<table><tr><td>",
+        "<table><svg/onload=alert(1)></table>",
+        "<table><tr></table></tr>",
+        "<p>x</p>",
+    ],
+)
+def test_what_is_more_than_a_table_is_shut_in_a_frame(document: str) -> None:
+    """A table with anything else in it is remote HTML as any other."""
+    assert safe({"text/html": document})["text/html"].startswith('<iframe sandbox="allow-scripts"')
+
+
+def test_a_table_s_attributes_do_nothing() -> None:
+    """Handlers, styles and odd spans are not taken over."""
+    document = '<table onclick="alert(1)" style="x"><tr><td colspan="2" rowspan="9e9" onload=x>a</td></tr></table>'
+    assert safe({"text/html": document}) == {"text/html": '<table class="dataframe"><tr><td colspan="2">a</td></tr></table>'}
+
+
+def test_json_is_shown_as_json() -> None:
+    """A JSON display stays one, unless it is nested so deep that the page's reader or ours would give up."""
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    assert safe({"application/json": {"a": [1]}, "text/plain": "x"}) == {"application/json": {"a": [1]}, "text/plain": "x"}
+    for kind in ("application/json", "application/vnd.plotly.v1+json"):
+        assert safe({kind: {"a": deep}, "text/plain": "x"}) == {"text/plain": "x"}
+
+
+CLEAR = {"application/vnd.bacalhau.clear+json": False}
+LATER = {"application/vnd.bacalhau.clear+json": True}
+X = {"text/plain": "x"}
+
+
+@pytest.mark.parametrize(
+    ("displays", "wanted"),
+    [
+        (((1, X), (2, CLEAR)), [("stdout", "c")]),
+        (((1, X), (2, LATER)), [("stdout", "c")]),
+        (((1, X), (3, LATER)), [("stdout", "a"), X, ("stdout", "bc")]),
+        (((1, X), (3, LATER), (3, X)), [X]),
+        (((0, CLEAR), (0, LATER), (1, X)), [("stdout", "a"), X, ("stdout", "bc")]),
+    ],
+)
+def test_cleared_output_is_not_shown(displays: Any, wanted: list[Any]) -> None:
+    """What was shown before `clear_output()` is left out; with `wait=True` only when something came after it."""
+    assert shown(result(stdout="abc", displays=displays))[1:] == wanted

@@ -356,8 +356,21 @@ def test_job_that_the_server_forgot() -> None:
 
 def test_displays_of_the_wrong_form_are_dropped() -> None:
     """Rich displays keep their places; what is none is left out."""
-    got = result({"displays": [[3, {"text/plain": "x"}], [-1, {}], "x", [1, 2, 3], [True, {}]]}, stdout=b"abcdef")
+    parts = [("display:0", "", b'{"text/plain": "x"}'), ("display:1", "", b"[1]"), ("stdin", "", b'{"a": 1}')]
+    listed = [
+        [3, "display:0"],
+        [-1, "display:0"],
+        "x",
+        [1, 2, 3],
+        [True, "display:0"],
+        [4, "display:1"],
+        [4, "display:9"],
+        [4, "stdin"],
+        [5, {}],
+    ]
+    got = result({"displays": listed}, parts, stdout=b"abcdef")
     assert got.displays == ((3, {"text/plain": "x"}),)
+    assert got.error is None
 
 
 def test_a_defect_in_reading_never_loses_the_job() -> None:

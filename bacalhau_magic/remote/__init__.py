@@ -10,6 +10,8 @@ FILES = {
         "objects.py",
         "tables.py",
         "tensors.py",
+        "displays.py",
+        "libraries.py",
         "packets.py",
     ),
     "node": ("bootstrap.mjs",),

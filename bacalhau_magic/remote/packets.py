@@ -58,9 +58,9 @@ class PacketError(Exception):
 
 
 def bundle_limit(max_result):
-    """The bytes that a bundle may have, packed or not, when the values in it are bounded by `max_result`: stdout, stderr
-    and the values each up to it, and a header."""
-    return 3 * max_result + _MAX_HEADER
+    """The bytes that a bundle may have, packed or not, when the values in it are bounded by `max_result`: stdout, stderr,
+    the displays and the values each up to it, and a header."""
+    return 4 * max_result + _MAX_HEADER
 
 
 def line(nonce, seq, kind, payload, newline=False):
@@ -389,7 +389,6 @@ class Bundle:
     """
 
     __slots__ = (
-        "displays",
         "error",
         "exit_code",
         "header",
@@ -417,7 +416,6 @@ class Bundle:
         self.missing = header["missing"]
         self.truncated = header["truncated"]
         self.phases = header["phases"]
-        self.displays = header["displays"]
         self.python = header["python"]
         self.line = header["line"]
 
@@ -432,9 +430,20 @@ class Bundle:
 
     @property
     def mime(self):
-        """The last expression's own display as a dict of MIME type → text; empty where there is none."""
-        shown = _json_object(self.parts.get("mime", b""))
-        return {key: text for key, text in shown.items() if isinstance(text, str)}
+        """The last expression's own display as a dict of MIME type → text or JSON; empty where there is none."""
+        return _json_object(self.parts.get("mime", b""))
+
+    @property
+    def displays(self):
+        """What the cell displayed, as (place in stdout's bytes, a dict as `mime`); what has not that form is left out."""
+        found = []
+        for item in self.header["displays"]:
+            place, name = item if isinstance(item, list) and len(item) == 2 else (None, None)
+            if type(place) is int and place >= 0 and isinstance(name, str) and name.startswith("display:"):
+                shown = _json_object(self.parts.get(name, b""))
+                if shown:
+                    found.append((place, shown))
+        return found
 
     @property
     def outputs(self):

@@ -11,15 +11,7 @@ _ADVICE = "Add --pip %s, or choose an --image that has it."
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
-_PICTURES = (
-    ("image/png", "_repr_png_"),
-    ("image/jpeg", "_repr_jpeg_"),
-    ("image/svg+xml", "_repr_svg_"),
-    ("text/latex", "_repr_latex_"),
-    ("text/markdown", "_repr_markdown_"),
-)
-_TEXT = 50000  # characters of a value's repr where the value itself can't travel
-_DRAWN = 4000000  # characters of its pictures
+_SHOWING = ("IPython", "matplotlib", "plotly", "_bacalhau_figures")
 
 
 class _InputError(Exception):
@@ -27,7 +19,7 @@ class _InputError(Exception):
 
 
 def run(request, here, say):
-    """Runs the cell; `say` takes bytes for the supervisor: S, then R and the result. Returns an exit code."""
+    """Runs the cell; `say` takes bytes for the supervisor: S, displays as they come, then R and the result. Returns an exit code."""
     codec = load("codec")
     filename = request.get("filename") or request["file"]
     path = os.path.join(here, request["file"])
@@ -35,6 +27,7 @@ def run(request, here, say):
     header, parts = {"outcome": "ok", "exit_code": 0}, []
     files = os.path.abspath("outputs") if request.get("keeps") else ""
     error = None
+    displays = _Displays(request, say)
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -51,13 +44,14 @@ def run(request, here, say):
     try:
         code = _compiled(source, filename, request.get("show"))
         _execute(code, space)
-        _finish(codec, request, space, known, header, parts, files)
+        _finish(codec, request, space, known, header, parts, files, displays)
     except SystemExit as stop:
         header.update(outcome="exit", exit_code=_exit_code(stop.code))
         if header["exit_code"] == 0 and request.get("outputs"):
             _outputs(codec, request, space, known, header, parts, request["max_result"], files)
     except BaseException as problem:
         header.update(outcome="error", exit_code=1, error=_described(problem, source, filename, request.get("steps", ())))
+    displays.end(header)
     _flush()
     _tell(say, header, parts)
     parts = None
@@ -73,6 +67,54 @@ def _tell(say, header, parts):
     say(b"R" + len(facts).to_bytes(8, "big") + facts)
     for _, _, data in parts:
         say(data)
+
+
+class _Displays:
+    """The cell's displays, which are loaded when something is to be shown: `display`, or a library that draws."""
+
+    def __init__(self, request, say):
+        import _thread
+
+        self._made = None
+        self._lock = _thread.RLock()
+        self._facts = (say, request["nonce"], os.dup(1), request["max_result"], os.getpid())
+        builtins.display = self._display
+        sys.meta_path.insert(0, self)
+
+    def get(self):
+        """The module and the displays themselves."""
+        with self._lock:
+            if self._made is None:
+                module = load("displays")
+                self._made = module, module.begin(*self._facts)
+                libraries = load("libraries")
+                sys.meta_path[sys.meta_path.index(self)] = libraries.FINDER
+                sys.meta_path.append(libraries.LAST)
+                builtins.display = self._made[1].display
+        return self._made
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in _SHOWING:
+            return None
+        self.get()
+        return load("libraries").FINDER.find_spec(name, path, target)
+
+    def _display(self, *objs, **others):
+        return self.get()[1].display(*objs, **others)
+
+    def mime(self, value):
+        """The value's own display as JSON; None where it has shown itself."""
+        import json
+
+        module, shown = self.get()
+        data = module.bundle(value)
+        shown.last = value
+        return None if data is None else json.dumps(data).encode("ascii")
+
+    def end(self, header):
+        """Shows the open figures; from here on there are no more displays."""
+        if self._made is not None:
+            header["displays_cut"] = self._made[1].end()
 
 
 def _prepare(request, path):
@@ -163,7 +205,7 @@ def _encoded(codec, value, name, room, space, known):
     return data
 
 
-def _finish(codec, request, space, known, header, parts, files):
+def _finish(codec, request, space, known, header, parts, files, displays):
     """Encodes the value and the wanted names."""
     room = request["max_result"]
     shown = _VALUE in space
@@ -179,7 +221,9 @@ def _finish(codec, request, space, known, header, parts, files):
             if isinstance(reason, codec.TooLarge):  # of what else can't travel the display is all that was wanted
                 _keep(codec, header, files, "", value, reason)
     if shown and value is not None:
-        parts.append(("mime", "", _mime(value)))
+        mime = displays.mime(value)
+        if mime is not None:
+            parts.append(("mime", "", mime))
     _outputs(codec, request, space, known, header, parts, room, files)
 
 
@@ -224,36 +268,6 @@ def _free(folder, stem, suffix):
         number += 1
         place = os.path.join(folder, "%s-%d%s" % (stem, number, suffix))
     return place
-
-
-def _mime(value):
-    """The value's own display as JSON: its repr, and pictures where it draws itself, both within bounds."""
-    import binascii
-    import json
-
-    try:
-        text = repr(value)
-    except Exception as problem:
-        text = "<%s whose repr raised %s>" % (type(value).__name__, type(problem).__name__)
-    if len(text) > _TEXT:
-        text = "%s… (%d of %d characters)" % (text[:_TEXT], _TEXT, len(text))
-    shown, room = {"text/plain": text}, _DRAWN
-    for kind, method in _PICTURES:
-        draw = getattr(type(value), method, None)
-        if draw is None:
-            continue
-        try:
-            picture = draw(value)
-        except Exception:
-            continue
-        if isinstance(picture, tuple):  # (data, metadata)
-            picture = picture[0]
-        if isinstance(picture, bytes):
-            picture = binascii.b2a_base64(picture, newline=False).decode("ascii")
-        if isinstance(picture, str) and len(picture) <= room:
-            shown[kind] = picture
-            room -= len(picture)
-    return json.dumps(shown).encode("ascii")
 
 
 def _exit_code(code):

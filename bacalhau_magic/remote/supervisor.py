@@ -17,6 +17,7 @@ CHUNK = 1 << 16
 LONG = 1 << 20
 GRACE = 0.25  # seconds without a word from a process that outlives the cell
 LAST = 2.0  # seconds for such a process in all
+_DIGITS = 10  # of a display's number
 
 
 def read_request():
@@ -87,10 +88,19 @@ def remove_work(work):
         shutil.rmtree(work, ignore_errors=True)
 
 
+def mark(nonce):
+    """What begins the mark that a display leaves at its place in stdout; its number and a zero byte follow."""
+    return b"\0@bacalhau %s display " % nonce.encode("ascii")
+
+
 class Recorder:
     """Copies the cell's output as it comes and keeps its first `limit` bytes a stream."""
 
     def __init__(self, nonce, limit):
+        self.mark = mark(nonce)
+        self.held = b""  # the beginning of what may be a mark
+        self.copied = 0  # bytes of stdout
+        self.places = {}  # number of a display -> its place in stdout's bytes
         self.nonce = nonce
         self.kept = {"stdout": [], "stderr": []}
         self.room = {"stdout": limit, "stderr": limit}
@@ -104,8 +114,48 @@ class Recorder:
         self.packets = load("packets")
         self.out = self.packets.Writer(self.nonce, lambda data: write_all(1, data))
 
+    def finish(self):
+        """Copies what was held back for a mark that never came."""
+        held, self.held = self.held, b""
+        if held:
+            self._copy("stdout", held)
+
     def copy(self, stream, data):
         if stream == "stdout":
+            data = self._unmarked(self.held + data)
+        self._copy(stream, data)
+
+    def _unmarked(self, data):
+        """Stdout without the marks of displays, whose places are noted."""
+        self.held = b""
+        if b"\0" not in data:
+            return data
+        pieces, start, at = [], 0, data.find(self.mark)
+        place = self.copied
+        while at >= 0:
+            begin = at + len(self.mark)
+            end = data.find(b"\0", begin, begin + _DIGITS + 1)
+            if end < 0 and len(data) <= begin + _DIGITS:
+                break
+            if end > begin and data[begin:end].isdigit():
+                pieces.append(data[start:at])
+                place += at - start
+                self.places.setdefault(int(data[begin:end]), place)
+                start = begin = end + 1
+            at = data.find(self.mark, begin)
+        if at < 0:
+            at = data.rfind(b"\0", start)
+        if at >= 0 and (self.mark.startswith(data[at:]) or data.startswith(self.mark, at)):
+            tail = data[at + len(self.mark) :]
+            if len(tail) <= _DIGITS and (not tail or tail.isdigit()):
+                self.held = data[at:]
+                data = data[:at]
+        pieces.append(data[start:])
+        return b"".join(pieces)
+
+    def _copy(self, stream, data):
+        if stream == "stdout":
+            self.copied += len(data)
             self.out.plain(data)
         else:
             write_all(2, data)
@@ -150,24 +200,42 @@ def widen(fd):
 
 
 class Control:
-    """What the cell's process says of itself: a byte S when its first line is about to run, then a result (see runner._tell)."""
+    """What the cell's process says of itself: a byte S when its first line is about to run, displays, then a result (see runner._tell).
+
+    A display is D or, in place of an earlier one, U; then its number, its length and its data.
+    """
 
     def __init__(self):
+        self.started = False
+        self.displays = {}  # number -> data
         self.data = bytearray()
 
+    def feed(self, data):
+        self.data += data
+        while self.data[:1] == b"S" or (self.data[:1] in (b"D", b"U") and len(self.data) >= 13):
+            if self.data[:1] == b"S":
+                self.started = True
+                del self.data[:1]
+                continue
+            size = int.from_bytes(self.data[5:13], "big")
+            if len(self.data) < 13 + size:
+                break
+            self.displays[int.from_bytes(self.data[1:5], "big")] = bytes(self.data[13 : 13 + size])
+            del self.data[: 13 + size]
+
     @property
-    def started(self):
-        return self.data[:1] == b"S"
+    def ends(self):
+        """Whether the result has begun to come."""
+        return self.data[:1] == b"R"
 
     def result(self):
         """(header, parts) or None; read as plain data, whatever it is."""
-        for prefix in (b"SR", b"R"):  # without S: the inputs could not be loaded
-            if self.data.startswith(prefix):
-                try:
-                    return self._read(memoryview(self.data)[len(prefix) :])
-                except (ValueError, EOFError, TypeError):
-                    return None
-        return None
+        if not self.ends:
+            return None
+        try:
+            return self._read(memoryview(self.data)[1:])
+        except (ValueError, EOFError, TypeError):
+            return None
 
     @staticmethod
     def _read(view):
@@ -217,7 +285,7 @@ def supervise_forked(request, recorder, run):
         now = time.monotonic()
         if status is None:
             wait = 200 if deadline is None else max(0, min(200, int((deadline - now) * 1000) + 1))
-            if "control" not in readers.values() or len(control.data) > 1:
+            if "control" not in readers.values() or control.ends:
                 wait, nap = min(wait, nap), min(50, nap * 2)
         else:
             left = min(last + GRACE, ended + LAST) - now
@@ -233,7 +301,7 @@ def supervise_forked(request, recorder, run):
                 os.close(fd)
                 del readers[fd]
             elif readers[fd] == "control":
-                control.data += data
+                control.feed(data)
                 if control.started and not said_started:
                     said_started, begun = True, time.monotonic()
                     deadline = begun + request["timeout"] if request.get("timeout") else None
@@ -319,7 +387,7 @@ def supervise_spawned(request, recorder, work, outputs):
         kill_group(process.pid)
     try:
         with open(said, "rb") as file:
-            control.data += file.read()
+            control.feed(file.read())
         os.unlink(said)
     except OSError:
         pass
@@ -425,11 +493,14 @@ def main():
             import shutil
 
             shutil.rmtree(packages, ignore_errors=True)
-    header["truncated"] = recorder.truncated
+    recorder.finish()
+    header["displays"] = [[recorder.places.get(number, recorder.copied), "display:%d" % number] for number in sorted(control.displays)]
+    header["truncated"] = recorder.truncated + (["displays"] if header.pop("displays_cut", False) else [])
     header["phases"] = {"run": round(seconds, 6)}
     header["python"] = ".".join(map(str, sys.version_info[:3]))
     printed = [(stream, "", b"".join(recorder.kept[stream])) for stream in ("stdout", "stderr")]
-    blob = recorder.packets.pack_bundle(header, printed + parts)
+    shown = [("display:%d" % number, "", data) for number, data in sorted(control.displays.items())]
+    blob = recorder.packets.pack_bundle(header, printed + shown + parts)
     if len(blob) >= LONG:
         widen(1)
     recorder.out.blob(blob)

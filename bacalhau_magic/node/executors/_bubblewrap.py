@@ -31,7 +31,7 @@ _SHARED_MEMORY = 1 << 30
 # What could make the programs between root and the payload do something else; the C library's own list for setuid programs.
 _LOADER = ("LD_", "GLIBC_", "MALLOC_", "GCONV_PATH", "GETCONF_DIR", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "NIS_PATH", "NLSPATH", "RES")
 _NETWORK_FILES = ("resolv.conf", "ssl", "pki", "ca-certificates", "ca-certificates.conf")
-_SYSTEM_FILES = ("ld.so.cache", "alternatives")
+_SYSTEM_FILES = ("ld.so.cache", "alternatives", "fonts")
 
 
 class BubblewrapExecutor:
