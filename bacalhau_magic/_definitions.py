@@ -13,12 +13,13 @@ import linecache
 import sys
 import textwrap
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ._cellnames import read
+from ._drift import PLAIN, Unknown, codes, drift, evaluated, is_equal, is_same, layers
 from .errors import CellSyntaxError, UnsendableInputError
 
 __all__ = ["Definitions", "Step", "is_definition", "partial_of"]
@@ -100,7 +101,7 @@ class Definitions:
         if isinstance(plain, type):
             source, scope = _class_source(name, plain), self._namespace
         else:
-            source, scope = _function_source(name, plain), plain.__globals__
+            source, scope = _function_source(name, plain, layers(value, plain)), plain.__globals__
         for needed in _reads(name, source):
             if needed in scope and needed != plain.__name__:
                 try:
@@ -159,34 +160,20 @@ def _refuse_nameless(name: str, function: FunctionType) -> None:
         raise _refused(name, "it is a method", f"Send its class, {function.__qualname__.partition('.')[0]}.")
 
 
-def _function_source(name: str, function: FunctionType) -> str:
+def _function_source(name: str, function: FunctionType, around: Sequence[Any]) -> str:
     try:
         source = textwrap.dedent(inspect.getsource(function))
         code = compile(source, "definition", "exec", dont_inherit=True)
     except (OSError, TypeError, SyntaxError):
         raise _refused(name, "its source is not to be found", "Define it in a cell of the notebook.") from None
-    if not any(_is_same(found, function.__code__) for found in _codes(code, function.__name__)):
+    if not any(is_same(found, function.__code__) for found in codes(code, function.__name__)):
         raise _refused(name, "its source was changed since it was defined", "Run the cell that defines it again.")
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    node = next((node for node in nodes if node.name == function.__code__.co_name), None)
+    reason = drift(function, node, function.__globals__, around) if node else "its source is not to be found"
+    if reason:
+        raise _refused(name, reason, "Run the cell that defines it again, or pass what differs as an argument.")
     return source
-
-
-def _codes(code: CodeType, name: str) -> Iterator[CodeType]:
-    for found in code.co_consts:
-        if isinstance(found, CodeType):
-            if found.co_name == name:
-                yield found
-            yield from _codes(found, name)
-
-
-def _is_same(a: CodeType, b: CodeType) -> bool:
-    """Whether two code objects do the same; where they stand does not count."""
-    facts = [(code.co_code, code.co_names, code.co_varnames, code.co_flags) for code in (a, b)]
-    if facts[0] != facts[1] or len(a.co_consts) != len(b.co_consts):
-        return False
-    return all(
-        _is_same(x, y) if isinstance(x, CodeType) and isinstance(y, CodeType) else (type(x), x) == (type(y), y)
-        for x, y in zip(a.co_consts, b.co_consts, strict=True)
-    )
 
 
 _Pair = namedtuple("_Pair", "x y")
@@ -195,6 +182,7 @@ _Pair = namedtuple("_Pair", "x y")
 def _class_source(name: str, kind: type) -> str:
     if "<locals>" in kind.__qualname__:
         raise _refused(name, "it is a class made inside a function", "Define it at the top level.")
+    drifted = ""
     for text in _texts(kind):
         try:
             tree = ast.parse(text)
@@ -202,7 +190,11 @@ def _class_source(name: str, kind: type) -> str:
             continue
         for node in reversed(tree.body):
             if isinstance(node, ast.ClassDef) and node.name == kind.__name__ and _fits(node, kind, text):
-                return _segment(text, node)
+                drifted = _drifted(node, kind)
+                if not drifted:
+                    return _segment(text, node)
+    if drifted:
+        raise _refused(name, drifted, "Run the cell that defines it again.")
     if kind.__bases__ == (tuple,) and set(vars(kind)) - set(kind._fields) == set(vars(_Pair)) - {"x", "y"} and not kind._field_defaults:  # type: ignore[attr-defined]
         fields = kind._fields  # type: ignore[attr-defined]
         return f"from collections import namedtuple\n{kind.__name__} = namedtuple({kind.__name__!r}, {fields!r}, module={_HOME!r})\n"
@@ -211,7 +203,7 @@ def _class_source(name: str, kind: type) -> str:
 
 def _texts(kind: type) -> Iterator[str]:
     """The texts that may define a class: its methods' files, then the notebook's cells, the latest first."""
-    for value in vars(kind).values():
+    for value in list(vars(kind).values()):
         if isinstance(value, FunctionType) and not value.__code__.co_filename.startswith("<string"):
             yield "".join(linecache.getlines(value.__code__.co_filename))
     main = getattr(sys.modules[_HOME], "__file__", None)
@@ -246,7 +238,19 @@ def _fits(node: ast.ClassDef, kind: type, text: str) -> bool:
     except SyntaxError:
         return False
     methods = {own: value for own, value in vars(kind).items() if isinstance(value, FunctionType) and own in _method_names(node)}
-    return all(any(_is_same(found, method.__code__) for found in _codes(code, method.__name__)) for method in methods.values())
+    return all(any(is_same(found, method.__code__) for found in codes(code, method.__name__)) for method in methods.values())
+
+
+def _drifted(node: ast.ClassDef, kind: type) -> str:
+    """Which method has become something else than its source says, and how; "" where none has."""
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(vars(kind).get(statement.name), FunctionType):
+            method = vars(kind)[statement.name]
+            plain = _wrapped(method) or method
+            reason = drift(plain, statement, {**plain.__globals__, **vars(kind)}, layers(method, plain))
+            if reason:
+                return f"its method {statement.name} has drifted: {reason}"
+    return ""
 
 
 def _method_names(node: ast.ClassDef) -> set[str]:
@@ -258,13 +262,17 @@ def _has_default(kind: type, name: str, value: ast.expr | None) -> bool:
     if value is None:
         return True
     try:
-        wanted = ast.literal_eval(value)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        wanted = evaluated(value, vars(sys.modules[kind.__module__]))
+    except Unknown:
         return True
     field = getattr(kind, "__pydantic_fields__", {}).get(name) or getattr(kind, "__dataclass_fields__", {}).get(name)
     found = getattr(field, "default", None) if field is not None else getattr(kind, name, None)
     found = getattr(found, "_value_", found)
-    return type(found) is type(wanted) and bool(found == wanted)
+    return is_equal(found, wanted) or not (type(wanted) in PLAIN and (_is_literal(value) or type(found) in PLAIN))
+
+
+def _is_literal(value: ast.expr) -> bool:
+    return not any(isinstance(node, ast.Name) for node in ast.walk(value))
 
 
 def _segment(text: str, node: ast.ClassDef) -> str:

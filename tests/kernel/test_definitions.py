@@ -196,3 +196,104 @@ def test_a_redefined_class_is_the_latest(shell: Kernel) -> None:
     for default in (1, 2, 1):
         shell.run(f"@dataclasses.dataclass\nclass Twice:\n    a: int = {default}\n    def get(self):\n        return self.a * {default}")
         assert shell.run("%%bacalhau -i Twice\nTwice().a, Twice(10).get()").value == f"({default}, {10 * default})"
+
+
+DRIFT = """
+LIMIT = 5
+import pathlib, datetime
+from math import tau
+def fixed(a, b=LIMIT, *, c=tau, d=-1, e=(1, [2]), f=pathlib.Path('x'), g=datetime.timedelta(1), h=np.float64, i=2 * LIMIT): return [a, b, c, d, str(f), i]
+def grows(x, seen=[]):
+    seen.append(x)
+    return seen
+def kw(*, n=1): return n
+def times(n):
+    def around(fn):
+        @functools.wraps(fn)
+        def inner(*a): return fn(*a) * n
+        return inner
+    return around
+BY = 3
+@times(BY)
+def multiplied(x): return x
+def counts(fn):
+    n = 0
+    @functools.wraps(fn)
+    def inner(*a):
+        nonlocal n
+        n += 1
+        return fn(*a) + n
+    return inner
+@counts
+def counted(x): return x
+def plain(x): return x
+doubled = times(2)(plain)
+kept = functools.lru_cache(plain)
+@functools.lru_cache(maxsize=BY)
+@deco
+def twice(x): return x
+@deco
+def again(x): return x
+again = deco(again)
+def made(x=object()): return 1
+class Gauge:
+    step = LIMIT
+    def up(self, by=LIMIT, *, most=9): return self.step + by
+"""
+
+
+@pytest.fixture
+def drifted(shell: Kernel) -> None:
+    assert shell.run(DRIFT.strip()).error is None
+
+
+@pytest.mark.parametrize(
+    ("call", "value"),
+    [
+        ("run(fixed, 1)", repr([1, 5, 6.283185307179586, -1, "x", 10])),
+        ("run(grows, 1)", "[1]"),
+        ("run(kw)", "1"),
+        ("run(multiplied, 2)", "6"),
+        ("run(twice, 2)", "102"),
+    ],
+)
+def test_defaults_and_decorators_are_those_of_here(shell: Kernel, drifted: None, call: str, value: str) -> None:
+    """Defaults and decorators that their source still says are what the job has."""
+    ran = shell.run(call)
+    assert ran.error is None, ran.text
+    assert ran.value == value
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [
+        ("fixed.__defaults__ = (6, *fixed.__defaults__[1:])", "fixed", "the default of b is not"),
+        ("fixed.__kwdefaults__['c'] = 3", "fixed", "the default of c is not"),
+        ("fixed.__defaults__ = None", "fixed", "__defaults__"),
+        ("kw.__kwdefaults__ = None", "kw", "__kwdefaults__"),
+        ("kw.__kwdefaults__['n'] = True", "kw", "the default of n is not"),
+        ("LIMIT = 50", "fixed", "the default of b is not"),
+        ("grows(7)", "grows", "the default of seen is not"),
+        ("BY = 4", "multiplied", "times(BY) was made with another BY"),
+        (
+            "def times(n):\n    def around(fn):\n        @functools.wraps(fn)\n        def inner(*a): return fn(*a) - n\n        return inner\n    return around",
+            "multiplied",
+            "put around it",
+        ),
+        ("1", "counted", "keeps a state of its own"),
+        ("1", "doubled", "put around it"),
+        ("1", "kept", "put around it"),
+        ("1", "again", "put around it"),
+        ("1", "made", "the default of x can't be known"),
+        ("Gauge.up.__defaults__ = (1,)", "Gauge", "its method up has drifted: the default of by is not"),
+        ("LIMIT = 50", "Gauge", "not to be found"),
+    ],
+)
+def test_what_drifted_is_refused_by_name(shell: Kernel, drifted: None, change: str, name: str, said: str) -> None:
+    """A default, a decorator or an attribute that is another than the source says is refused, and nothing is sent."""
+    assert shell.run(change).error is None
+    ran = shell.run(f"%%bacalhau -i {name}\n{name}")
+    assert ran.error is not None, ran.text
+    assert ran.error[0] == "UnsendableInputError"
+    assert name in ran.error[1]
+    assert said in ran.error[1]
