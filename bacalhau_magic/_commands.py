@@ -20,10 +20,23 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Verb = Callable[["Session", list[str]], Any]
+_WAITS = (_waits.ForOne, _waits.ForAll)
 
 
 def run(session: Session, line: str) -> Any:
     """What `%bacalhau <line>` returns. Raises OptionError for a verb or an argument that is not known."""
+    done = _done(session, line)
+    return done.block() if isinstance(done, _WAITS) else done
+
+
+async def run_awaited(session: Session, line: str) -> Any:
+    """As `run`; the kernel's event loop goes on while a job is waited for."""
+    done = _done(session, line)
+    return await done.awaited() if isinstance(done, _WAITS) else done
+
+
+def _done(session: Session, line: str) -> Any:
+    """What a line's verb gives: a value, or what is to be waited for."""
     try:
         words = shlex.split(line)
     except ValueError as problem:
@@ -192,12 +205,11 @@ def logs(session: Session, words: list[str]) -> Text:
     return Text("".join(text for _, text in _jobs.log(session, ref)) or "(nothing was printed yet)")
 
 
-def wait(session: Session, words: list[str]) -> Any:
+def wait(session: Session, words: list[str]) -> _waits.Wait:
     """Wait for a job and bind its names; `--all` waits for all that were sent in the background."""
     if words == ["--all"]:
-        return _waits.for_all(session)
-    job = _jobs.follow(session, _one(words, "wait"))
-    return _waits.for_one(session, job)
+        return _waits.ForAll(session)
+    return _waits.ForOne(session, _jobs.follow(session, _one(words, "wait")))
 
 
 def stop(session: Session, words: list[str]) -> Text:
@@ -227,7 +239,7 @@ def get(session: Session, words: list[str]) -> Any:
     return _jobs.follow(session, _one(words, "get")).result()
 
 
-def attach(session: Session, words: list[str]) -> Any:
+def attach(session: Session, words: list[str]) -> _waits.Wait:
     """Watch a job that was sent before and bind its names, or those of `-o`; nothing is sent again."""
     names: tuple[str, ...] | None = None
     rest = list(words)
@@ -237,7 +249,7 @@ def attach(session: Session, words: list[str]) -> Any:
             names = _argspec.parse(shlex.join(rest[place : place + 2])).outputs
             del rest[place : place + 2]
     job = _jobs.follow(session, _one(rest or ["last"], "attach"), outputs=names)
-    return _waits.for_one(session, job, force=names is not None)
+    return _waits.ForOne(session, job, force=names is not None)
 
 
 def spec(session: Session, words: list[str]) -> Text:

@@ -344,18 +344,19 @@ class RemoteJob:
         stopped, or at a second interrupt; without it at once, and the job goes on. Closing the view is the caller's.
         """
         events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
-        drawing = Drawing(view, self.listen(events.put))
+        pressed: queue.SimpleQueue[None] = queue.SimpleQueue()
         interrupts = 0
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(heard(pressed))
+            drawing = Drawing(view, self.listen(events.put))
+            stack.callback(self.forget, events.put)
             while not drawing.over:
-                try:
-                    drawing.take(events, TICK)
-                except KeyboardInterrupt:
+                drawing.take(events, TICK)
+                while not pressed.empty():
+                    pressed.get()
                     interrupts += 1
                     self._on_interrupt(interrupts, stop_on_interrupt)
             return self._end(interrupts)
-        finally:
-            self.forget(events.put)
 
     async def wait_async(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
         """As `wait`, and the kernel's event loop goes on meanwhile, so that buttons and other cells' widgets live."""
@@ -371,17 +372,17 @@ class RemoteJob:
         interrupts = 0
         with ExitStack() as stack:
             stack.callback(self.forget, listener)
-            again = threading.Event()
+            pressed: queue.SimpleQueue[None] = queue.SimpleQueue()
             while not drawing.over:
                 try:
                     await news_within(news, TICK)
                     drawing.take(events, 0)
-                    if again.is_set():
+                    if not pressed.empty():
                         raise KeyboardInterrupt
                 except (KeyboardInterrupt, asyncio.CancelledError):
                     interrupts += 1
                     self._on_interrupt(interrupts, stop_on_interrupt)
-                    stack.enter_context(heard(again))
+                    stack.enter_context(heard(pressed))
             return self._end(interrupts)
 
     def _on_interrupt(self, count: int, stop: bool) -> None:

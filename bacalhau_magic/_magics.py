@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
 
 from . import _shellhook
-from ._autoawait import AutoAwait
+from ._autoawait import AutoAwait, Pair
 from ._frontend import FrontEnd
 
 if TYPE_CHECKING:
@@ -153,6 +153,15 @@ class Bacalhau:
         with _usage():
             return _commands.run(self.session, line)
 
+    @no_var_expand
+    async def line_awaited(self, line: str) -> Any:
+        """As `line`; the kernel's event loop goes on while a job is waited for."""
+        self._opened()
+        from . import _commands
+
+        with _usage():
+            return await _commands.run_awaited(self.session, line)
+
     # A cell
 
     def _read(self, line: str, cell: str) -> CellRequest | None:
@@ -224,7 +233,12 @@ def _line_help() -> str:
     return str(help_(None, []))
 
 
-for _function, _text in ((Bacalhau.cell, _cell_help), (Bacalhau.cell_awaited, _cell_help), (Bacalhau.line, _line_help)):
+for _function, _text in (
+    (Bacalhau.cell, _cell_help),
+    (Bacalhau.cell_awaited, _cell_help),
+    (Bacalhau.line, _line_help),
+    (Bacalhau.line_awaited, _line_help),
+):
     _function.getdoc = _text  # type: ignore[union-attr]  # what IPython's `?` asks first; made when it is asked for
 
 
@@ -247,9 +261,9 @@ def load(shell: Any) -> None:
         return
     magics = Bacalhau(shell)
     _shellhook.surrounds.append(magics.surround)
-    hook = AutoAwait(shell, "bacalhau", magics.cell, magics.cell_awaited)
+    cell, line = Pair(magics.cell, magics.cell_awaited), Pair(magics.line, magics.line_awaited)
+    hook = AutoAwait(shell, "bacalhau", cell, line, frozenset({"wait", "attach"}))
     hook.install()
-    shell.register_magic_function(magics.line, "line", "bacalhau")
     setattr(shell, _ATTRIBUTE, (hook, magics))
     magics.open_board()
 
@@ -261,5 +275,4 @@ def unload(shell: Any) -> None:
         hook.remove()
         magics.close_board()
         magics.close()
-        shell.magics_manager.magics["line"].pop("bacalhau", None)
         delattr(shell, _ATTRIBUTE)

@@ -63,12 +63,17 @@ async def awaited(future: Future[_T]) -> _T:
 
 
 @contextmanager
-def heard(again: threading.Event) -> Iterator[None]:
-    """Let the next interrupts set `again`: a kernel cancels a cell's coroutine at the first one, and at no other."""
-    if threading.current_thread() is not threading.main_thread():
+def heard(interrupts: queue.SimpleQueue[None]) -> Iterator[None]:
+    """Put the next interrupts into a queue. Nothing is raised, so that none comes between two steps that belong together.
+
+    A kernel cancels a cell's coroutine at the first interrupt, and at no other.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if is_main else None
+    if before is None:  # no place for a handler of ours: another thread, or a handler that Python could not put back
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: again.set())
+    signal.signal(signal.SIGINT, lambda _number, _frame: interrupts.put(None))
     try:
         yield
     finally:

@@ -101,6 +101,19 @@ def test_the_card_comes_at_once_and_stop_works_while_the_cell_waits(
     page.screenshot(path=shots / f"{front}-stopped.png")
 
 
+@pytest.mark.parametrize("front", ["lab", "notebook7"])
+def test_stop_is_heard_while_a_line_waits(front: str, request: pytest.FixtureRequest, page: Any) -> None:
+    """While %bacalhau wait waits, Stop on its card is heard, and the line raises JobStoppedError."""
+    lab = request.getfixturevalue(front)
+    ready(lab, page, f"wait-{front}.ipynb", "%%bacalhau --bg --cpu 0.1\nimport time; time.sleep(120)", "%bacalhau wait last")
+    lab.run(page, 1)
+    title(page, "Running")
+    lab.run(page, 2)
+    title(page, "Running", 1)
+    card(page, 1).get_by_role("button", name="Stop").click()
+    page.wait_for_function("[...document.querySelectorAll('.jp-OutputArea-output')].at(-1)?.textContent.includes('JobStoppedError')")
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_background_cards_tell_their_ends_and_survive_a_reload(lab: Any, page: Any, shots: Path, theme: str) -> None:
     """A failed and a completed background job show it, in words, in both themes; after a reload of the page they are there again."""

@@ -88,6 +88,22 @@ def test_two_quick_interrupts_free_the_cell(live: Kernel, habit: str) -> None:
     assert live.run("_bacalhau.error.__class__.__name__").value == "'JobStoppedError'"
 
 
+@pytest.mark.parametrize("habit", ["", "%autoawait False"])
+def test_interrupts_at_any_moment_are_ours(live: Kernel, habit: str) -> None:
+    """However soon a second interrupt follows the first, the cell raises JobInterruptedError, and the kernel goes on."""
+    live.run(habit)
+    for pause in (0.0, 0.001, 0.004, 0.02):
+        live.cards.clear()
+        request = running(live, f"%%bacalhau --cpu 0.1\n{SLEEPER.format(60)}")
+        live.manager.interrupt_kernel()
+        time.sleep(pause)
+        live.manager.interrupt_kernel()
+        ran = live.collect(request, 20)
+        assert ran.error is not None
+        assert ran.error[0] == "JobInterruptedError", pause
+    assert live.run("1 + 1").value == "2"
+
+
 def test_stop_on_the_card_raises(live: Kernel) -> None:
     """A press on Stop while the cell waits stops the job on the node, and the cell raises JobStoppedError."""
     request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
@@ -97,6 +113,36 @@ def test_stop_on_the_card_raises(live: Kernel) -> None:
     assert ran.error[0] == "JobStoppedError"
     assert outcomes(ran) == ["stopped"]
     assert "stopped" in live.run("%bacalhau show last").text
+
+
+WAITS = ("%bacalhau wait last", "got = %bacalhau attach last", "if True:\n    %bacalhau wait last", "%bacalhau wait --all")
+
+
+@pytest.mark.parametrize("code", WAITS)
+def test_stop_is_heard_while_a_line_waits(live: Kernel, code: str) -> None:
+    """A press on Stop is heard while %bacalhau wait or attach waits, by a front end that knows no subshells; the line raises JobStoppedError."""
+    running(live, f"%%bacalhau --bg\n{SLEEPER.format(60)}")
+    cards = len(live.cards)
+    request = live.send(code)
+    live.until(lambda _snapshot: len(live.cards) > cards)
+    live.press({"kind": "stop"})
+    ran = live.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+
+
+def test_a_line_that_waits_has_the_shell_s_own_habits(live: Kernel) -> None:
+    """What wait and attach give is shown, assigned, kept in _ and Out, and comes in functions, below other lines and beside text that looks like it."""
+    live.run("%%bacalhau --bg\n6 * 7")
+    assert live.run("%bacalhau wait last").value == "42"
+    assert live.run("_ + 1, Out[max(Out)]").value == "(43, 42)"
+    assert live.run("ü = 'ä'; got = %bacalhau attach last\ngot").error is not None  # no magic begins behind a semicolon
+    assert live.run("got = %bacalhau attach last\nü = 'ä'\ngot + 1").value == "43"
+    assert live.run("def ask():\n    got = %bacalhau wait last\n    return got\nask()").value == "42"
+    literal = "get_ipython().run_line_magic('bacalhau', 'wait last')"
+    assert live.run(f'text = """\n{literal}\n"""\n%bacalhau wait last\ntext.strip() == {literal!r}').value == "True"
+    assert live.run("%autoawait False\n%bacalhau wait last").value == "42"
+    assert live.run("%bacalhau wait last").value == "42"
 
 
 def test_a_background_card_lives_while_other_cells_run(live: Kernel) -> None:
@@ -145,7 +191,9 @@ def test_an_interrupt_of_an_await_is_prompt_and_says_how_to_stop(live: Kernel) -
     live.run(f"%%bacalhau --bg --job slow\n{SLEEPER.format(30)}")
     live.until(lambda snapshot: snapshot.get("title") == "Running")
     for code in ("await slow", "slow.result()", "%bacalhau wait last", "list(slow.logs(follow=True))"):
-        request = live.send(code)
+        # Only once the line itself runs: until then an interrupt is the kernel's own, and ends the cell before us.
+        request = live.send(f"print('begun', flush=True)\n{code}")
+        live.printed("begun")
         time.sleep(1)
         live.manager.interrupt_kernel()
         ran = live.collect(request, 10)

@@ -120,6 +120,18 @@ class Kernel:
                 self._kept.append(message)
         return found[-1]
 
+    def printed(self, text: str, timeout: float = 30) -> None:
+        """Read on until a cell prints a text."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                message = self.client.get_iopub_msg(timeout=0.2)
+                self._take_card(message)
+                self._kept.append(message)
+                if message["msg_type"] == "stream" and text in message["content"]["text"]:
+                    return
+        raise TimeoutError(f"{text!r} was not printed within {timeout} s")
+
     def last_update(self, display_id: str, timeout: float = 20) -> dict[str, Any]:
         """Read on until a display is updated, and give its new data."""
         until = time.monotonic() + timeout
