@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import hypothesis
+import images
 import pytest
 
 hypothesis.settings.register_profile("house", deadline=None)  # a busy machine is no failure
@@ -20,7 +21,7 @@ hypothesis.settings.load_profile("house")
 _NEEDS = {
     "bubblewrap": ("bubblewrap is not installed, or does not hold here", lambda: _bubblewrap()),
     "browser": ("Chromium is not installed", lambda: any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
-    "container": ("needs: container, and no container engine runs here", lambda: _engine()),
+    "container": ("needs: container, and no container engine runs here", images.engine),
     "cluster": ("no real Bacalhau: BACALHAU_API_URL is not set and no bacalhau is on PATH", lambda: _cluster()),
 }
 
@@ -30,15 +31,6 @@ def _bubblewrap() -> bool:
     bwrap = shutil.which("bwrap")
     trial = "--ro-bind / / --dev /dev --proc /proc --unshare-all true"
     return bwrap is not None and subprocess.run([bwrap, *trial.split()], capture_output=True, check=False).returncode == 0
-
-
-@cache
-def _engine() -> str | None:
-    for name in ("docker", "podman"):
-        tool = shutil.which(name)
-        if tool and subprocess.run([tool, "info"], capture_output=True, timeout=20, check=False).returncode == 0:
-            return tool
-    return None
 
 
 def _cluster() -> str | None:

@@ -59,6 +59,8 @@ _KEPT_ENVIRONMENT = frozenset(
         "DOCKER_CONTEXT",
         "DOCKER_CONFIG",
         "CONTAINER_HOST",
+        "CONTAINERS_CONF",
+        "CONTAINERS_STORAGE_CONF",
         "SSL_CERT_FILE",
         "SYSTEMROOT",
         "COMSPEC",

@@ -205,6 +205,12 @@ def test_causes(place: Place, scenario: str) -> None:
     ref, job = place.send(scenario)
     events, end = watched(place, ref, job)
     kind, state = CAUSES[scenario]
+    if (
+        place.name == "embedded"
+        and kind == "memory"
+        and [one.run_output.exit_code for one in end.record.executions if one.run_output][-1:] == [137]
+    ):
+        pytest.skip("this container engine does not say that the kernel killed for memory (podman with cgroups of version 1)")
     assert causes(events)[-1:] == [kind]
     # What `show` tells afterwards is the same.
     record = end.record

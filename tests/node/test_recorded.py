@@ -215,7 +215,8 @@ class Run:
             if not self.states or state != self.states[-1]:
                 self.states.append(state)
             if not acted and state["StateType"] == "Running" and node.executions(self.identity):
-                time.sleep(0.5)
+                with node.log(self.identity) as stream:
+                    stream.recv(timeout=30)
                 node.ask("DELETE", f"/api/v1/orchestrator/jobs/{self.identity}", {})
                 acted = True
             time.sleep(0.002)
@@ -251,10 +252,8 @@ class Run:
         return lines
 
 
-@pytest.fixture(scope="module", params=["host", "container"])
-def place(request: pytest.FixtureRequest, node: Node) -> str:
-    if request.param == "container" and "docker" not in node.ask("GET", "/api/v1/agent/node")["ComputeNodeInfo"]["ExecutionEngines"]:
-        pytest.skip("needs: container, and no container engine runs here")
+@pytest.fixture(scope="module", params=["host", pytest.param("container", marks=pytest.mark.container)])
+def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 

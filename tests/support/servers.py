@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import embedded
+import images
 import pytest
 from scripted import RECORDED, Recorded, Server, recording
 
@@ -110,7 +111,7 @@ class Replayed:
 def _embedded(stack: ExitStack) -> Place:
     node = stack.enter_context(embedded.running())
     client = stack.enter_context(Client(Endpoint("http://localhost", socket=str(node.reached.socket))))
-    return Place("embedded", client, runs=True, containers=False)
+    return Place("embedded", client, runs=True, containers=images.engine() is not None)
 
 
 def _real(stack: ExitStack) -> Place:

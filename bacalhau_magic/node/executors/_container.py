@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -30,6 +31,15 @@ _KEPT = (
     "DOCKER_CONFIG",
     "DOCKER_CONTEXT",
     "CONTAINER_HOST",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+)
+
+# A job's variables reach the container through the engine's client, which must not heed them itself: these lead it, or its loader.
+_LEADING = re.compile(
+    r"(LD|GLIBC|GCONV|MALLOC|GO|DOCKER|_?CONTAINERS?|PODMAN|BUILDAH|REGISTRY|STORAGE|NETAVARK|CNI|XDG|DBUS|SSH|SSL|TMP|LISTEN|NOTIFY)(_|$)"
+    r"|(GO|TMP|TEMP|BASH|HOME|PATH|USER|LOGNAME|SHELL|ENV|IFS|LANG|LC_|(HTTPS?|ALL|NO|FTP)_PROXY|NIX_|OCI_|CRUN|RUNC|HOOK)",
+    re.IGNORECASE,
 )
 
 # What an engine's client ends with when it could not start a container's process; a process itself may end so, too.
@@ -86,9 +96,10 @@ class ContainerExecutor:
         self.ready(spec.image)
         user = f"{os.getuid()}:{os.getgid()}" if self.name == "docker" and os.getuid() else ""
         name = PREFIX + spec.execution_id
+        apart = _apart(spec)
         process = spawn(
-            [self._program, *command_line(spec, name, user=user)],
-            env=_environment() | dict(spec.env),
+            [self._program, *command_line(spec, name, user=user, apart=apart)],
+            env={name: value for name, value in spec.env.items() if not _LEADING.match(name)} | _environment(),
             stdout=spec.stdout,
             stderr=spec.stderr,
         )
@@ -165,7 +176,21 @@ def qualified(image: str) -> str:
     return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
-def command_line(spec: RunSpec, name: str, *, user: str = "", dev: Path = Path("/dev")) -> list[str]:
+def _apart(spec: RunSpec) -> Path | None:
+    """A file of the variables that the engine's client itself would heed. Raises OSError for a value that can't stand in a line of it."""
+    leading = {name: value for name, value in sorted(spec.env.items()) if _LEADING.match(name)}
+    if not leading:
+        return None
+    for name, value in leading.items():
+        if any(sign in value for sign in "\n\r\0\"'"):
+            raise OSError(f"the variable {name} has a quote or a line's end in it, which can't be given to a container")
+    place = spec.folder / "variables"
+    with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(f"{name}={value}\n" for name, value in leading.items())
+    return place
+
+
+def command_line(spec: RunSpec, name: str, *, user: str = "", apart: Path | None = None, dev: Path = Path("/dev")) -> list[str]:
     """The engine's arguments for this run. Values of variables stay out of it: other users can read command lines."""
     words = ["run", "--name", name, "--pull", "never", "--pids-limit", str(PROCESSES)]
     words += ["--security-opt", "no-new-privileges", "--network", "none" if spec.network in ("none", "") else "bridge"]
@@ -178,7 +203,8 @@ def command_line(spec: RunSpec, name: str, *, user: str = "", dev: Path = Path("
     if user:
         words += ["--user", user, "--env", "HOME=/tmp"]
     for variable in sorted(spec.env):
-        words += ["--env", variable]
+        words += [] if _LEADING.match(variable) else ["--env", variable]
+    words += ["--env-file", str(apart)] if apart else []
     for mount in spec.mounts:
         source, target = (_quoted(f"{key}={value}") for key, value in (("source", mount.source), ("target", mount.target)))
         words += ["--mount", f"type=bind,{source},{target}" + (",readonly" if mount.read_only else "")]

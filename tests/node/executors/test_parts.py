@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bench import MIB, Bench, cgroups_of
+from images import IMAGE
 
 from bacalhau_magic.node.executors import _limits
 from bacalhau_magic.node.executors._container import ContainerExecutor, command_line, qualified
@@ -174,10 +176,24 @@ def test_a_container_runs(bench: Bench) -> None:
     """A job runs in a container of the engine that was found."""
     executor, why = ContainerExecutor.found()
     assert executor is not None, why
-    done = bench.run(executor, ["sh", "-c", "echo hello; echo x > /outputs/x; exit 3"], interpreter="", image="busybox:stable")
+    done = bench.run(executor, ["sh", "-c", "echo hello; echo x > /outputs/x; exit 3"], interpreter="", image=IMAGE)
     assert done.ending == Ending(3)
     assert done.output == "hello\n"
     assert (done.outputs / "x").read_text() == "x\n"
+
+
+@pytest.mark.container
+def test_a_containers_variables_lead_no_engine(bench: Bench, tmp_path: Path) -> None:
+    """Variables that the engine's client or its loader would heed reach the job and nothing else."""
+    executor, why = ContainerExecutor.found()
+    assert executor is not None, why
+    env = {"LD_PRELOAD": "/nowhere.so", "HOME": "/outputs", "CONTAINERS_CONF": "/nowhere", "HTTPS_PROXY": "http://a b", "X": "'1'\n2"}
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    done = bench.run(executor, ["python", "-c", code], interpreter="", image=IMAGE, env=env)
+    told = json.loads(done.output.splitlines()[-1])
+    assert {name: told.get(name) for name in env} == env
+    with pytest.raises(OSError, match="the variable LD_PRELOAD has a quote"):
+        bench.run(executor, ["true"], interpreter="", image=IMAGE, env={"LD_PRELOAD": "a\nb"})
 
 
 @pytest.mark.bubblewrap
