@@ -6,6 +6,7 @@ It holds no id, no host and no time but the day: what the server said is rewritt
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -181,7 +182,8 @@ def _event(event: JobEvent, names: _Names, text: Any) -> dict[str, Any] | None:
             fact = {"phase": phase, "node": names.plain(node), "detail": names.plain(detail)}
             return {name: part for name, part in fact.items() if part}
         case Printed(stream, printed):
-            return {stream: text(printed)}
+            # An installer tells the path of the kernel's Python, which is one of this machine.
+            return {stream: text(printed.replace(sys.executable, "python"))}
         case CauseFound(cause):
             return {"cause": names.rewritten(_cause(cause))}
         case Noticed(sentence):

@@ -42,6 +42,16 @@ def nbval(folder: Path, *names: str, sanitize: bool = True) -> subprocess.Comple
     return subprocess.run([*command, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=550)
 
 
+@pytest.fixture(autouse=True)
+def recordings(tmp_path: Path) -> None:
+    """The recorded jobs of the notebooks that are replayed, where they run."""
+    for path in FIRST.parent.iterdir():
+        if path.suffix == ".yaml":
+            shutil.copyfile(path, tmp_path / path.name)
+        elif path.suffix == ".parts":
+            shutil.copytree(path, tmp_path / path.name)
+
+
 def test_nbval_passes_in_any_order_and_again(tmp_path: Path) -> None:
     """All notebooks pass with their committed outputs, and pass again in the reverse order in the same folder."""
     for path in NOTEBOOKS:
@@ -62,6 +72,25 @@ def test_a_batch_run_changes_nothing(path: Path, tmp_path: Path) -> None:
 def test_a_second_batch_run_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """Two batch runs give the same file."""
     assert text(executed(FIRST, tmp_path)) == text(executed(FIRST, tmp_path))
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.with_suffix(".yaml").exists()], ids=lambda path: path.stem)
+def test_a_recording_needs_no_node(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook that is replayed has its committed outputs where no node runs, and starts none."""
+    subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "stop"], check=True, capture_output=True)
+    monkeypatch.setenv("BACALHAU_API_URL", "http://127.0.0.1:9")
+    assert comparable(executed(path, tmp_path)) == comparable(nbformat.read(path, as_version=4))
+    status = subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "status"], check=True, capture_output=True, text=True)
+    assert "does not run" in status.stdout
+
+
+def test_papermill_goes_through_another(tmp_path: Path) -> None:
+    """papermill runs a replayed notebook from top to bottom, its deliberate failure included."""
+    name = next(path for path in NOTEBOOKS if path.stem.startswith("06"))
+    papermill.execute_notebook(name, tmp_path / "out.ipynb", cwd=tmp_path, progress_bar=False)
+    ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert all(cell.execution_count for cell in ran.cells if cell.cell_type == "code")
+    assert "Add --pip a_module_that_nobody_has" in str(ran)
 
 
 def test_papermill_runs_it_with_other_parameters(tmp_path: Path) -> None:
