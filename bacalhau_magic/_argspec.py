@@ -233,6 +233,8 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
         if getattr(options, name) and not language.is_python:
             hint = "Choose an --image that has what the cell needs."
             useless(name, f"it installs Python packages, and this cell is {language.name}", hint, quiet=True)
+    if options.sync != "none" and not language.is_python:
+        useless("sync", f"it installs Python packages, and this cell is {language.name}", quiet=True)
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
     if options.overwrite and not options.files:

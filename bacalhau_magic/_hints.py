@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 
 from . import _cellnames
+from ._definitions import Step
 from ._languages import BUILT_IN
 from ._packages import covered, distribution_of
-from ._stages import CellRequest, JobResult, Target
+from ._stages import CellRequest, InputItem, JobResult, Target
 from .errors import CellSyntaxError, JobFailedError, RemoteCellError
 
 _MISSING = (
@@ -37,16 +39,21 @@ def lacking(request: CellRequest, target: Target) -> str:
     return f"The image {request.language.image} lacks: {listed}. Add {option}, or choose an --image that has them."
 
 
-def _lacking(request: CellRequest) -> list[str]:
-    """The modules that the cell imports, and the libraries of its inputs, beyond the standard library and its packages; each once."""
+def needed(code: str, steps: Iterable[Step], inputs: Sequence[InputItem]) -> tuple[str, ...]:
+    """The modules that a cell and its definitions import, and the libraries of its inputs, beyond the standard library; each once."""
     imports: list[_cellnames.Import] = []
-    for source in (*(step.source for step in request.steps), request.code):
+    for source in (*(step.source for step in steps), code):
         with suppress(CellSyntaxError):
             imports += _cellnames.outside_standard_library(_cellnames.read(source).imports)
-    sent = {PurePosixPath(item.path).stem for item in request.inputs if item.kind == "file"}
-    libraries = [library for item in request.inputs for library in item.libraries]
-    wanted = [*(item.module for item in imports if item.module not in sent), *libraries]
-    return [name for name in dict.fromkeys(wanted) if not request.options.pip or not covered(name, request.options.pip)]
+    sent = {PurePosixPath(item.path).stem for item in inputs if item.kind == "file"}
+    libraries = [library for item in inputs for library in item.libraries]
+    return tuple(dict.fromkeys([*(item.module for item in imports if item.module not in sent), *libraries]))
+
+
+def _lacking(request: CellRequest) -> list[str]:
+    """What the cell needs beyond its packages."""
+    wanted = needed(request.code, request.steps, request.inputs)
+    return [name for name in wanted if not request.options.pip or not covered(name, request.options.pip)]
 
 
 def advise(result: JobResult, request: CellRequest, target: Target) -> None:

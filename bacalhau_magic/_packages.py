@@ -28,13 +28,15 @@ _MOST = 1_000_000
 """Bytes of all requirements; a long file of hashes has some hundred thousand."""
 
 
-def wanted(pip: Iterable[str], file: str | None, code: str, folder: Path, *, own_python: bool) -> tuple[str, ...]:
-    """The lines of requirements of a Python cell, each once: `--pip`, the file, the cell's own block.
+def wanted(pip: Iterable[str], file: str | None, code: str, folder: Path, *, own_python: bool, pins: Iterable[str] = ()) -> tuple[str, ...]:
+    """The lines of requirements of a Python cell, each once: `--pip`, the file, the cell's own block, and `pins` of packages that none of these names.
 
     `own_python`: the job's Python is this one in its minor version, so that `requires-python` can be checked here. Raises
     OptionError naming the option and the line, or PackingError for the block.
     """
     lines = [*_of_option(pip), *_of_file(file, folder), *_of_block(code, own_python=own_python)]
+    named = {canonicalize_name(Requirement(_HASH.sub("", line)).name) for line in lines}
+    lines += [_checked(pin, "--sync imports", "sync", "") for pin in pins if canonicalize_name(Requirement(pin).name) not in named]
     if sum(map(len, lines)) > _MOST:
         raise OptionError(f"The requirements are longer than {_MOST:,} characters.", option="requirements")
     return tuple(dict.fromkeys(lines))

@@ -282,10 +282,17 @@ class Session:
         if not code.strip():
             raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
-        if language.is_python:
-            complete = self._with_packages(complete, code)
         around = self.surroundings
         captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
+        pinned: tuple[str, ...] = ()
+        if language.is_python:
+            if complete.sync == "imports":
+                from . import _hints, _pins
+
+                pinned = _pins.pins(_hints.needed(code, captured.steps, captured.items))
+            complete = self._with_packages(complete, code, pinned)
+        kept = [line for line in complete.pip if line in pinned]
+        said = (f"Installs what is imported in the versions of here: {', '.join(kept)}.",) if kept else ()
         return CellRequest(
             code=code,
             options=complete,
@@ -300,17 +307,17 @@ class Session:
             files=check_directory(self.folder / Path(complete.files).expanduser()) if complete.files else None,
             folder=self.folder,
             shows_value=shows,
-            notices=(*limits, *checked.notices, *captured.notices),
+            notices=(*limits, *checked.notices, *captured.notices, *said),
             origins=settings.origins,
         )
 
-    def _with_packages(self, options: JobOptions, code: str) -> JobOptions:
-        """The options with all packages that the cell asks for in `pip`: also those of its file and its script block."""
-        if not options.pip and options.requirements is None and "# /// script" not in code:
+    def _with_packages(self, options: JobOptions, code: str, pinned: tuple[str, ...]) -> JobOptions:
+        """The options with all packages that the cell asks for in `pip`: also those of its file, its script block and `--sync`."""
+        if not options.pip and not pinned and options.requirements is None and "# /// script" not in code:
             return options
         from ._packages import wanted
 
-        lines = wanted(options.pip, options.requirements, code, self.folder, own_python=options.image is None)
+        lines = wanted(options.pip, options.requirements, code, self.folder, pins=pinned, own_python=options.image is None)
         if lines and options.network == "none" and "network" in options.asked:
             raise OptionError(
                 "--network none can't be kept: the cell asks for packages, which come over the network.",

@@ -108,6 +108,9 @@ class JobOptions(BaseModel):
     requirements: Annotated[PlainText | None, Option("packages", "FILE", short=("-r",))] = Field(
         None, description="A requirements file to install from, before the cell runs."
     )
+    sync: Annotated[Literal["none", "imports"], Option("packages", "WHAT")] = Field(
+        "none", description="Install what is imported, in the versions that are here: imports; or none."
+    )
 
     inputs: Annotated[
         Annotated[tuple[Any, ...], BeforeValidator(read_inputs, json_schema_input_type=list[str])],
@@ -279,7 +282,7 @@ def option_of(name: str) -> Option | None:
     return None
 
 
-FUTURE = frozenset({"allow_pickle", "sync", "trust_html", "secret_in_spec"})
+FUTURE = frozenset({"allow_pickle", "trust_html", "secret_in_spec"})
 """Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 

@@ -19,6 +19,7 @@ LINES = {
     "image": ("--image python:3.12", "python:3.12"),
     "pip": ("--pip 'numpy pandas==2.2' --pip scipy", ("numpy pandas==2.2", "scipy")),
     "requirements": ("-r needs.txt", "needs.txt"),
+    "sync": ("--sync imports", "imports"),
     "inputs": ("-i x --input data.csv", ("x", "data.csv")),
     "env": ("-e A=1 --env B=x=y", {"A": "1", "B": "x=y"}),
     "env_file": ("--env-file .env", ".env"),
@@ -66,6 +67,7 @@ LINES = {
 
 BAD = {
     "image": "--image ''",
+    "sync": "--sync all",
     "env": "-e NOVALUE",
     "outputs": "-o 1a",
     "as_": "--as xml",

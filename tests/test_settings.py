@@ -86,6 +86,7 @@ VALUES = {
     "env_file": (".env", ".env"),
     "pip": ("numpy pandas==2.2", ("numpy pandas==2.2",)),
     "requirements": ("needs.txt", "needs.txt"),
+    "sync": ("imports", "imports"),
     "max_result": ("5MB", 5_000_000),
     "publisher": ("s3://bucket/key", "s3://bucket/key"),
     "cpu": ("0.5", 0.5),

@@ -90,6 +90,7 @@ ELSEWHERE = {
     "progress": "test_progress_is_of_the_kind_that_was_asked_for",
     "logs": "test_logs_are_left_out_of_the_progress",
     "quiet": "test_quiet_shows_the_result_only",
+    "sync": "test_sync.py::test_what_is_imported_is_installed_in_the_version_of_here",
     "cache": "test_replays.py::test_cache_takes_the_stored_result",
     "refresh": "test_replays.py::test_cache_takes_the_stored_result",
 }
