@@ -1,7 +1,9 @@
 """Instances of classes: enums, dataclasses, named tuples and pydantic models, by the fields that they have.
 
 A class is named, never sent here: what reads the value must have the class already, under the same name. No
-`__init__` and no validator of the class runs when a value is read; its `__hash__` may, in a set or as a key. Only `Encoder.classes` tells which classes were met.
+`__init__`, `__new__`, property or validator of the class runs when a value is read, nor an enum's `_missing_`; its
+`__hash__` may, in a set or as a key. A class with a `__del__` must be the notebook's own: what a job sends could else
+have a library's finalizer run on data of its choice. Only `Encoder.classes` tells which classes were met.
 """
 
 import sys
@@ -117,7 +119,17 @@ def _read_enum(d, kind, depth):
 
     if not issubclass(kind, enum.Flag):
         raise codec.CodecError("the value is damaged")
-    return kind(d.integer())
+    value = d.integer()
+    known = kind._value2member_map_.get(value)
+    if known is not None:
+        return known
+    most = max([member._value_.bit_length() for member in kind.__members__.values() if type(member._value_) is int] + [64])
+    if value.bit_length() > most:
+        raise codec.CodecError("%s has no such member" % kind.__qualname__)
+    made = enum.Flag._missing_.__func__(kind, value)  # the library's own, whatever the class makes of it
+    if not isinstance(made, kind):
+        raise codec.CodecError("%s has no such member" % kind.__qualname__)
+    return made
 
 
 def _write_tuple(e, value, depth):
@@ -165,7 +177,10 @@ def _read_dataclass(d, kind, depth):
         raise codec.CodecError("%s has other fields here" % kind.__qualname__)
     made = object.__new__(kind)
     for name, item in fields.items():
-        object.__setattr__(made, name, item)
+        if _is_slot(kind, name):
+            object.__setattr__(made, name, item)
+        else:
+            object.__getattribute__(made, "__dict__")[name] = item
     return made
 
 
@@ -193,7 +208,7 @@ def _read_model(d, kind, depth):
     fields = parts[0]
     if fields is None or not set(kind.model_fields).issuperset(fields) or type(given) is not list:
         raise codec.CodecError("%s has other fields here" % kind.__qualname__)
-    made = kind.__new__(kind)
+    made = object.__new__(kind)
     for name, part in zip(_STATE, parts):
         object.__setattr__(made, name, part)
     object.__setattr__(made, "__pydantic_fields_set__", {name for name in given if type(name) is str})
@@ -212,5 +227,9 @@ def read(d, depth):
     kind = _found(module, name, load=d.trusted)
     if kind is None or _form(kind) != form:
         raise codec.MissingClass(module, name)
+    if not d.trusted and module != "__main__" and any("__del__" in vars(base) for base in kind.__mro__):
+        raise codec.CodecError(
+            "the class %s of %s has a finalizer, and is not the notebook's own" % (ascii(name)[1:-1], ascii(module)[1:-1])
+        )
     d.spend(300)
     return _READ[form](d, kind, depth)

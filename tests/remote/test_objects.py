@@ -253,3 +253,75 @@ def test_a_base_with_slots_of_its_own_is_refused():
     value.hidden = 3
     with pytest.raises(codec.Unsendable, match="_OnSlots"):
         codec.dumps(value)
+
+
+class Careful(enum.Flag):
+    A = 1
+    B = 2
+
+    @classmethod
+    def _missing_(cls, value):
+        raise RuntimeError("ran")
+
+
+class Kept(enum.IntFlag):
+    A = 1
+
+
+RAN = []
+
+
+class Guarded(pydantic.BaseModel):
+    a: int = 1
+
+    def __new__(cls, *_args, **_kwargs):
+        RAN.append(cls)
+        return super().__new__(cls)
+
+
+@dataclasses.dataclass
+class Finalized:
+    a: int = 1
+
+    def __del__(self):
+        RAN.append("del")
+
+
+def test_nothing_of_a_class_runs():
+    """A model's `__new__` and a flag's `_missing_` are not called when a value is read."""
+    data = codec.dumps(Guarded(a=2))
+    RAN.clear()
+    back = codec.loads(data)
+    assert (back.a, type(back), RAN) == (2, Guarded, [])
+    name = Careful.__qualname__.encode()
+    module = Careful.__module__.encode()
+    written = codec.MAGIC + b"Oe" + bytes([len(module)]) + module + bytes([len(name)]) + name + b"v" + bytes([1, 3])
+    back = codec.loads(written)
+    assert type(back) is Careful
+    assert back.value == 3
+
+
+@pytest.mark.parametrize("number", [4, 1 << 70, -(1 << 100)])
+def test_a_flag_that_is_none_is_refused(number):
+    """Bits that a flag doesn't have are an error, and never a member of the data's choice."""
+    name, module = Careful.__qualname__.encode(), Careful.__module__.encode()
+    digits = number.to_bytes(16, "little", signed=True)
+    with pytest.raises(codec.CodecError):
+        codec.loads(codec.MAGIC + b"Oe" + bytes([len(module)]) + module + bytes([len(name)]) + name + b"v" + bytes([16]) + digits)
+
+
+def test_bits_that_a_flag_keeps_come_back():
+    """An IntFlag with bits of no name is itself again."""
+    assert codec.loads(codec.dumps(Kept(5))) is Kept(5)
+
+
+def test_finalizers_run_only_for_the_notebook_s_own_classes(monkeypatch):
+    """A job can't have a library's `__del__` run on data of its choice; a class of the notebook is its own affair."""
+    data = codec.dumps(Finalized(3))
+    with pytest.raises(codec.CodecError, match="has a finalizer"):
+        codec.loads(data)
+    assert codec.loads(data, trusted=True).a == 3
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "Finalized", Finalized, raising=False)
+    monkeypatch.setattr(Finalized, "__module__", "__main__")
+    assert codec.loads(codec.dumps(Finalized(4))).a == 4
