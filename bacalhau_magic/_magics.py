@@ -244,12 +244,17 @@ for _function, _text in (
 
 @contextmanager
 def _usage() -> Iterator[None]:
-    """A bad line is shown as IPython shows its own: one line and no traceback; the error itself stays its cause."""
+    """A bad line is shown as IPython shows its own: one line and no traceback; the error itself stays its cause.
+
+    A group loses its parts: of groups IPython shows the local frames alone, whatever they bring.
+    """
     try:
         yield
     except Exception as problem:
-        from .errors import OptionError
+        from .errors import OptionError, RemoteGroupError
 
+        if isinstance(problem, RemoteGroupError):
+            raise problem.alone() from None
         if isinstance(problem, OptionError):
             raise UsageError(str(problem)) from problem
         raise

@@ -113,6 +113,7 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
             ename=facts.get("ename") or "Error",
             evalue=facts.get("evalue") or "",
             mro=facts.get("mro") or (),
+            exceptions=facts.get("exceptions") or (),
             traceback_text=facts.get("traceback") or f"{facts.get('ename') or 'Error'}: {facts.get('evalue') or ''}",
         )
     code = bundle.exit_code or 0

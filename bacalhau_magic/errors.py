@@ -19,6 +19,7 @@ BacalhauMagicError                hint
 ├── NodeError                     the embedded node can't be started or reached
 ├── JobError                      job_id
 │   ├── RemoteCellError           ename, evalue, traceback_text
+│   │   └── RemoteGroupError      exceptions, for except*
 │   ├── JobFailedError            exit_code, stderr_tail, causes
 │   ├── JobUnplaceableError       reasons
 │   ├── JobStoppedError           reason
@@ -63,6 +64,7 @@ __all__ = [
     "RecordingError",
     "RejectedError",
     "RemoteCellError",
+    "RemoteGroupError",
     "ResultError",
     "UnauthorizedError",
     "UnexpectedAnswerError",
@@ -240,6 +242,31 @@ class RemoteCellError(JobError):
         return [*lines, f"  → {self.hint}"] if self.hint else lines
 
 
+class RemoteGroupError(RemoteCellError, ExceptionGroup[RemoteCellError]):
+    """The cell raised an exception group; `exceptions` are the errors in it, so that `except*` takes them."""
+
+    def __new__(cls, exceptions: Sequence[RemoteCellError], *, evalue: str, **_facts: Any) -> RemoteGroupError:
+        """A group of these errors; its text is without the count that a group adds."""
+        return super().__new__(cls, evalue.rpartition(" (")[0] or evalue, exceptions)
+
+    def __init__(self, _exceptions: Sequence[RemoteCellError], **facts: Any) -> None:
+        super().__init__(**facts)
+        self.add_note(self.traceback_text.rstrip("\n"))  # who prints a group asks it for nothing else
+
+    def alone(self) -> RemoteCellError:
+        """The same error without its parts: a shell shows that by its own remote traceback."""
+        return RemoteCellError(job_id=self.job_id, ename=self.ename, evalue=self.evalue, traceback_text=self.traceback_text, hint=self.hint)
+
+    @property
+    def message(self) -> str:
+        """The exception's name and text."""
+        return self._message
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self._message = text
+
+
 _BUILT_IN = frozenset(name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, BaseException))
 _NOT_MIXED = (UnicodeError, BaseExceptionGroup, SyntaxError, StopIteration, StopAsyncIteration)
 """Classes that take more than a text, or that mean something to who passes them on: a shell shows a syntax error in its
@@ -261,12 +288,33 @@ def _remote_class(ename: str) -> type[RemoteCellError]:
 
 
 def remote_cell_error(
-    *, job_id: str, ename: str, evalue: str, traceback_text: str, mro: Sequence[str] = (), hint: str = ""
+    *,
+    job_id: str,
+    ename: str,
+    evalue: str,
+    traceback_text: str,
+    mro: Sequence[str] = (),
+    exceptions: Sequence[Mapping[str, Any]] = (),
+    hint: str = "",
 ) -> RemoteCellError:
     """A `RemoteCellError` that `except <ename>` catches as well, where `ename` is a plain built-in exception.
 
-    Of another class it is the nearest built-in one among its bases, whose names are in `mro`.
+    Of another class it is the nearest built-in one among its bases, whose names are in `mro`. A group is one of the
+    errors of its `exceptions` (mappings with ename, evalue, traceback, mro, exceptions), for `except*`.
     """
+    if exceptions and "BaseExceptionGroup" in mro:
+        errors = [
+            remote_cell_error(
+                job_id=job_id,
+                ename=facts["ename"] or "Error",
+                evalue=facts["evalue"],
+                traceback_text=facts["traceback"] or facts["ename"],
+                mro=facts["mro"],
+                exceptions=facts["exceptions"],
+            )
+            for facts in exceptions
+        ]
+        return RemoteGroupError(errors, job_id=job_id, ename=ename, evalue=evalue, traceback_text=traceback_text, hint=hint)
     builtin = next((name for name in (ename, *mro) if name in _BUILT_IN), "Exception")
     return _remote_class(builtin)(job_id=job_id, ename=ename, evalue=evalue, traceback_text=traceback_text, hint=hint)
 

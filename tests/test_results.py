@@ -380,3 +380,39 @@ def test_a_defect_in_reading_never_loses_the_job() -> None:
     assert isinstance(got.error, CorruptResultError)
     assert got.stdout == "printed"
     assert json.dumps(got.ref.job_id)
+
+
+@pytest.mark.parametrize(
+    "exceptions",
+    [
+        "x",
+        [],
+        [5, None],
+        [{}],
+        [{"ename": 5, "mro": "x", "exceptions": [[]]}],
+        [{"ename": "E", "exceptions": [{"ename": "ValueError"}] * 5000}],
+    ],
+)
+def test_a_group_of_any_form_is_an_error(exceptions: Any) -> None:
+    """Whatever a job says was in its group, the error is one that can be raised."""
+    facts = {
+        "ename": "ExceptionGroup",
+        "evalue": "eg (2 sub-exceptions)",
+        "mro": ["ExceptionGroup", "BaseExceptionGroup"],
+        "exceptions": exceptions,
+    }
+    got = result({"outcome": "error", "exit_code": 1, "error": facts}).error
+    assert isinstance(got, RemoteCellError)
+    assert got.ename == "ExceptionGroup"
+
+
+def test_groups_in_groups_end() -> None:
+    """A group that is nested without end is cut."""
+    facts: dict[str, Any] = {"ename": "ExceptionGroup", "mro": ["ExceptionGroup", "BaseExceptionGroup"], "exceptions": []}
+    for _ in range(200):
+        facts = {**facts, "exceptions": [facts]}
+    got = result({"outcome": "error", "exit_code": 1, "error": facts}).error
+    depth = 0
+    while isinstance(got, ExceptionGroup):
+        got, depth = got.exceptions[0], depth + 1
+    assert 0 < depth < 30

@@ -51,6 +51,7 @@ OUTCOMES = ("ok", "error", "exit", "timeout")
 MAGICS = (b"BMR1", b"BMS1")
 _MAX_HEADER = 8 << 20
 _MAX_PARTS = 10000
+_GROUPED, _GROUPS = 1000, 20  # exceptions that a group holds, and groups in groups
 
 
 class PacketError(Exception):
@@ -383,8 +384,8 @@ def _json(value):
 class Bundle:
     """What a wrapper sent.
 
-    `outcome` is "ok", "error", "exit" or "timeout"; `error` a dict of ename, evalue, traceback (texts) and mro (names), or
-    None. `parts` maps a part's name to its bytes, `types` to its type's name. `unsendable` maps a wanted name ("" is
+    `outcome` is "ok", "error", "exit" or "timeout"; `error` a dict of ename, evalue, traceback (texts), mro (names) and
+    exceptions (a group's, each such a dict), or None. `parts` maps a part's name to its bytes, `types` to its type's name. `unsendable` maps a wanted name ("" is
     the cell's value) to the reason, `kept` one to the file among the job's that has it and its bytes, `phases` a phase to seconds; `line` is where a shell's command failed, or None.
     """
 
@@ -503,12 +504,7 @@ def _checked(header, types):
     if error is not None:
         if not isinstance(error, dict):
             raise PacketError("The result's header is damaged.")
-        error = {
-            "ename": _text(error.get("ename")),
-            "evalue": _text(error.get("evalue")),
-            "traceback": _text(error.get("traceback")),
-            "mro": _texts(error.get("mro")),
-        }
+        error = _error(error)
     unsendable, phases, displays = header.get("unsendable"), header.get("phases"), header.get("displays")
     return {
         "outcome": outcome,
@@ -535,6 +531,19 @@ def _kept(listed):
             if len(item[0]) < 200 and suffix in ("value", "pickle") and stem.replace("-", "_").isidentifier():
                 found[name] = (item[0], item[1])
     return found
+
+
+def _error(facts, depth=0):
+    """An exception's facts; those of a group have the exceptions in it."""
+    listed = facts.get("exceptions")
+    listed = listed[:_GROUPED] if isinstance(listed, list) and depth <= _GROUPS else []
+    return {
+        "ename": _text(facts.get("ename")),
+        "evalue": _text(facts.get("evalue")),
+        "traceback": _text(facts.get("traceback")),
+        "mro": _texts(facts.get("mro")),
+        "exceptions": [_error(item, depth + 1) for item in listed if isinstance(item, dict)],
+    }
 
 
 def _json_object(data):

@@ -11,6 +11,7 @@ _ADVICE = "Add --pip %s, or choose an --image that has it."
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
+_GROUPED, _GROUPS = 1000, 20  # exceptions of a group that are told one by one, and groups in groups
 _SHOWING = ("IPython", "matplotlib", "plotly", "_bacalhau_figures")
 
 
@@ -308,8 +309,34 @@ def _described(problem, source, filename, steps=()):
         evalue = str(problem)
     except Exception:
         evalue = "<unprintable %s>" % kind.__name__
-    mro = [base.__name__ for base in kind.__mro__ if base is not object]
-    return {"ename": kind.__name__, "evalue": evalue, "traceback": told, "mro": mro}
+    facts = {"ename": kind.__name__, "evalue": evalue, "traceback": told, "mro": _mro(kind)}
+    group = _group(problem, [_GROUPED])
+    return dict(facts, exceptions=group) if group else facts
+
+
+def _mro(kind):
+    return [base.__name__ for base in kind.__mro__ if base is not object]
+
+
+def _group(problem, left, depth=0):
+    """The exceptions in a group as facts, up to so many (`left`, a list of one number) and so deep; empty for another exception."""
+    import traceback
+
+    found = []
+    if depth > _GROUPS or "BaseExceptionGroup" not in _mro(type(problem)):
+        return found
+    for error in getattr(problem, "exceptions", ()):
+        left[0] -= 1
+        if left[0] < 0:
+            break
+        try:
+            told, evalue = "".join(traceback.format_exception(type(error), error, error.__traceback__)), str(error)
+        except Exception:
+            told = evalue = "<unprintable %s>" % type(error).__name__
+        facts = {"ename": type(error).__name__, "evalue": evalue, "traceback": told, "mro": _mro(type(error))}
+        inner = _group(error, left, depth + 1)
+        found.append(dict(facts, exceptions=inner) if inner else facts)
+    return found
 
 
 def _trim(problem, filename, seen):

@@ -91,3 +91,17 @@ def test_a_shell_s_world_is_as_before(shell: Kernel) -> None:
     """The note of the failing line leaves nothing in the cell's environment, and its own traps and children alone."""
     ran = shell.run('%%bacalhau --lang bash\nenv | grep -c BASH_ENV || true\nset +e\ntrap "echo own" ERR\nfalse\nbash -c "false"; echo $?')
     assert ran.stream("stdout") == "0\nown\nown\n1\n", ran.text
+
+
+def test_a_group_is_taken_apart(shell: Kernel) -> None:
+    """`except*` takes the exceptions of a group that the cell raised, each as the built-in class that it is; what nobody takes goes on."""
+    cell = "raise ExceptionGroup('eg', [ValueError('v'), KeyError('k'), ExceptionGroup('inner', [TypeError('t'), OSError('o')])])"
+    code = (
+        "from bacalhau_magic import run\ncaught = []\ntry:\n    try:\n        run(" + repr(cell) + ", quiet=True)\n"
+        "    except* (ValueError, TypeError) as group:\n        caught.append([type(e).__name__ for e in group.exceptions])\n"
+        "    except* KeyError as group:\n        caught.append(group.exceptions[0].ename)\n"
+        "except ExceptionGroup as rest:\n    caught.append(repr(rest.exceptions[0].exceptions[0].ename))\ncaught"
+    )
+    ran = shell.run(code)
+    assert ran.error is None, ran.text
+    assert ran.value == repr([["RemoteCellError[ValueError]", "ExceptionGroup"], "KeyError", "'OSError'"])
