@@ -28,7 +28,7 @@ def use(session: Session, words: list[str]) -> Table | Text:
             return _profiles_table(session)
         case ["--trust"]:
             url, file = session.trust_project()
-            return Text(f"Trusted: cells of {file.parent} may go to {url}, as long as {file.name} names this address.{_in_force(session)}")
+            return Text(f"Trusted: cells of {file.parent} may go to {url}, as long as {file.name} names that.{_in_force(session)}")
         case ["--untrust"]:
             url, file = session.trust_project(undo=True)
             return Text(f"Not trusted any more: {url}, which {file} names.")

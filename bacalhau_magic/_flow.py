@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
@@ -32,10 +34,12 @@ from ._stages import (
     Noticed,
     Packed,
     PackedJob,
+    PhaseChanged,
     Route,
     Submitted,
     Target,
     Transferred,
+    is_loopback,
 )
 from ._submit import submit, twin
 from ._tapes import Take, Tape
@@ -44,7 +48,7 @@ from ._wire import COMPLETED, FAILED, INDEX_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
 from .errors import ApiError, BacalhauMagicError, JobStoppedError, ResultError
 from .options import JobOptions
-from .packing import pack, repacked
+from .packing import addressed, pack, repacked
 
 if TYPE_CHECKING:
     from ._ledger import Ledger
@@ -67,6 +71,8 @@ class Means:
 
 
 Emit = Callable[[JobEvent], None]
+_SPARE = 3600
+"""Seconds that a signed address is good for beyond what the job may wait."""
 _PACE = 0.15
 """Seconds between two words of how many bytes went over."""
 
@@ -124,6 +130,10 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
             emit(Noticed(f"Attached to {ref.short_id}, which this notebook had sent; nothing was sent again."))
             return follow(ref, marks_of(dict(job.task.meta))[0], request, means, emit, stop, packed.route, job)
         emit(Noticed(f"The same cell runs already as {ref.short_id}; `--once` would attach to it."))
+    for notice in _preflight.check_addresses(request, packed.route.target):
+        emit(Noticed(notice))
+    if packed.uploads:
+        packed = _uploaded(packed, means, emit, stop)
     ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed))
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
@@ -155,6 +165,27 @@ def _replay(recording: Recording, tape: Tape, content: Content, request: CellReq
         return unpack_files(recording.files, ref, folder, rights)
 
     return _brought(ref, recording.ended, request, means, emit, route, files)
+
+
+def _uploaded(packed: PackedJob, means: Means, emit: Emit, stop: StopRequest) -> PackedJob:
+    """The job, its large inputs in the store; raises JobStoppedError where it was stopped meanwhile."""
+    from ._uploads import LONGEST, upload
+
+    store = packed.route.target.store
+    assert store is not None, "what goes by a store has one"
+    timeouts = packed.job.task.timeouts
+    wait = (timeouts.queue_timeout or 0) + math.ceil(means.settings.pull_timeout) if timeouts else 0
+    emit(PhaseChanged("packing", detail="uploading the inputs"))
+    try:
+        done = upload(store, packed.uploads, expires=min(LONGEST, wait + _SPARE), said=_paced(emit), halted=stop.requested.is_set)
+    except InterruptedError:
+        raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason) from None
+    parts = [f"sent: {', '.join(done.sent)}"] if done.sent else []
+    parts += [f"there already: {', '.join(done.known)}"] if done.known else []
+    emit(Noticed(f"Large inputs go by {store.label} ({'; '.join(parts)})."))
+    if is_loopback(urlsplit(store.endpoint).hostname or "") and not packed.route.target.endpoint.is_loopback:
+        emit(Noticed(f"The store's address {store.endpoint} is this machine's own: nodes elsewhere can't fetch from it."))
+    return addressed(packed, done.addresses)
 
 
 def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means) -> tuple[JobRef, Job] | None:

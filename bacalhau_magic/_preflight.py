@@ -1,4 +1,5 @@
-"""Before a job is sent: whether any node that is there could take it, which comes nearest, and what that one lacks."""
+"""Before a job is sent: whether any node that is there could take it, which comes nearest and what that one lacks; whether the
+addresses among its inputs answer."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from ._gpus import is_connected
 from ._placement import Wants, lacks, nearest, short, takes_jobs, wants
-from ._stages import PackedJob
+from ._stages import CellRequest, InputItem, PackedJob, Target, is_loopback
 from ._wire import NodeState
-from .errors import ApiError, ConfigError
+from .client import clean
+from .errors import ApiError, ConfigError, UnsendableInputError
 
 
 def check(packed: PackedJob, look: Callable[[], Sequence[NodeState]]) -> tuple[str, ...]:
@@ -43,6 +45,56 @@ def check(packed: PackedJob, look: Callable[[], Sequence[NodeState]]) -> tuple[s
         setting="api_url",
         hint="Ask for less, or see what there is: %bacalhau nodes.",
     )
+
+
+_PATIENCE = 10.0
+"""Seconds for an address to answer."""
+
+
+def check_addresses(request: CellRequest, target: Target) -> tuple[str, ...]:
+    """What should be said of the addresses among the inputs, after asking those that can be asked from here.
+
+    Raises UnsendableInputError for one that the nodes could not fetch either.
+    """
+    notices = []
+    for item in request.inputs:
+        if not item.url:
+            continue
+        scheme = item.url.partition(":")[0].lower()
+        if target.is_local and scheme not in ("http", "https"):
+            raise UnsendableInputError(
+                item.name,
+                f"the node of this machine can't fetch {scheme}://",
+                hint="Give it an https:// address or a file, or use --runtime bacalhau.",
+            )
+        if scheme in ("http", "https"):
+            notices += _asked(item, target)
+    return tuple(notices)
+
+
+def _asked(item: InputItem, target: Target) -> list[str]:
+    """Ask an address as a node will, by HEAD."""
+    import httpx
+
+    where = clean(item.url.partition("?")[0], 200)  # the query may be a right
+    try:
+        url = httpx.URL(item.url)
+        answer = httpx.head(url, follow_redirects=True, timeout=_PATIENCE, trust_env=not is_loopback(url.host))
+    except httpx.InvalidURL as problem:
+        raise UnsendableInputError(item.name, f"{where} is no address: {problem}") from None
+    except httpx.HTTPError as problem:
+        if target.is_local:
+            raise UnsendableInputError(item.name, f"{where} can't be reached ({type(problem).__name__})") from None
+        return [f"{where} can't be reached from here; the nodes may."]
+    if answer.status_code != 200:
+        raise UnsendableInputError(
+            item.name,
+            f"{where} answers with status {answer.status_code} where a node asks for its size (HEAD)",
+            hint="A node fetches it without any permission of yours: use an address that is open, or send the data itself.",
+        )
+    if not answer.headers.get("content-length", "").isdigit():
+        raise UnsendableInputError(item.name, f"{where} does not tell its size (Content-Length), and nodes want that before they fetch")
+    return []
 
 
 def _able(nodes: Sequence[NodeState], wanted: Wants) -> bool:

@@ -152,19 +152,23 @@ class Session:
         return settings
 
     def trust_project(self, *, undo: bool = False) -> tuple[str, Path]:
-        """Trust the endpoint of this project's pyproject.toml, as long as the file names this one; returns both.
+        """Trust the endpoint and the staging store of this project's pyproject.toml, as long as the file names these.
 
-        Raises ConfigError where no project names one.
+        Returns them in words, and the file. Raises ConfigError where no project names one.
         """
         settings = self.settings
-        if not settings.project_url or settings.project_file is None:
-            raise ConfigError("No pyproject.toml of this project names an endpoint.", setting="api_url")
+        named = [name for name in (settings.project_url, settings.project_store) if name]
+        if not named or settings.project_file is None:
+            raise ConfigError("No pyproject.toml of this project names an endpoint or a staging store.", setting="api_url")
         if undo:
             _trust.untrust(settings.project_file)
         else:
-            _trust.trust(settings.project_file, settings.project_url)
+            if settings.project_url:
+                _trust.trust(settings.project_file, settings.project_url)
+            if settings.project_store:
+                _trust.trust(settings.project_file, settings.project_store, what="staging")
         self.forget_settings()
-        return settings.project_url, settings.project_file
+        return " and ".join(named), settings.project_file
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -209,6 +213,8 @@ class Session:
         except ApiError:
             nodes = []  # a node list that can't be read is no reason to refuse
         target = _targets.target(endpoint, version, nodes)
+        if target.staging is None:
+            target = replace(target, store=self.settings.store, untrusted_store=self.settings.untrusted_store)
         self._targets[key] = (time.monotonic(), target)
         return target
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import _stores
 from ._languages import Language, configured
 from .errors import ConfigError
 from .options import JobOptions, duration, duration_text, option_of, plain_name, size_text, value_of
@@ -125,6 +126,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "strict": Setting(_strict, ()),
         "record": Setting(_text, None, project=False),
         "replay": Setting(_text, None, project=False),
+        "staging": Setting(_stores.read, None),
         "languages": Setting(_tables, MappingProxyType(dict(configured({})))),
     }
 )
@@ -177,6 +179,8 @@ def shown(name: str, value: Any) -> str:
         return ", ".join(value)
     if name == "constraints":
         return ", ".join(f"{key} {operator} {'|'.join(values)}".strip() for key, operator, values in value)
+    if isinstance(value, _stores.Store):
+        return value.address
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, tuple | frozenset):

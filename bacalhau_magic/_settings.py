@@ -18,7 +18,8 @@ from ._policy import SYSTEM_POLICY, Policy, read_policy
 from ._settingkeys import SETTINGS, option_names, read, shown
 from ._sources import Layer
 from ._stages import Endpoint
-from ._trust import user_folder, write_private
+from ._stores import Store
+from ._trust import is_trusted, user_folder, write_private
 from .errors import ConfigError, OptionError
 from .options import JobOptions, option_of, plain_name, spelling
 
@@ -56,6 +57,12 @@ class Settings:
     strict: frozenset[str] = frozenset()
     """Configured options that refuse where they can't be kept; what a policy locks is among them."""
     languages: Mapping[str, Language] = field(default_factory=lambda: configured({}))
+    store: Store | None = None
+    """Where large inputs go; one that only a project names is here once it is trusted."""
+    project_store: str = ""
+    """The address of the store that the project names."""
+    untrusted_store: str = ""
+    """The same, where it is not trusted yet."""
     policy: Policy = field(default_factory=Policy, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -151,6 +158,10 @@ def load(
         endpoint = replace(endpoint or Endpoint(_endpoints.STOCK_URL, origin="the Bacalhau CLI"), cli=whole["path"])
     if endpoint:
         warnings += endpoint.risks
+    store = whole["staging"]
+    named = next((layer for layer in layers if "staging" in layer.values), None)
+    by_project = store is not None and named is not None and named.kind == "project" and named.file is not None
+    trusted = not by_project or is_trusted(layers[3].file or Path(), store.address, user=user, what="staging")
     texts = {name: shown(name, value) for name, value in whole.items()}
     texts |= {
         name: shown(name, values.get(name, JobOptions.model_fields[name].get_default(call_default_factory=True))) for name in option_names()
@@ -164,6 +175,9 @@ def load(
         project_url=found.project_url,
         project_file=layers[3].file,
         local_key=local_key,
+        store=store if trusted else None,
+        project_store=store.address if by_project else "",
+        untrusted_store="" if trusted else store.address,
         enabled=whole["enabled"],
         path=whole["path"],
         transport=whole["transport"],

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ._causes import Cause
 from ._definitions import Step
 from ._languages import Language
+from ._stores import Store
 from ._wire import BuildVersion, Execution, HistoryItem, Job, NodeState
 from .options import JobOptions
 
@@ -110,6 +111,10 @@ class Target:
     limits: Mapping[str, str] = field(default_factory=dict)
     languages: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[NodeState, ...] = ()
+    store: Store | None = None
+    """Where large inputs go that its nodes are to fetch."""
+    untrusted_store: str = ""
+    """A store that only a project names, and the user did not trust yet."""
 
     @property
     def is_local(self) -> bool:
@@ -225,6 +230,29 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of an input that goes by a store: `key` is where it will lie there, `placeholder` stands in the spec for its address.
+
+    `place` is the file's absolute path in the job, `inner` its path below the item's own; `digest` is the content's sha256.
+    """
+
+    name: str
+    key: str
+    placeholder: str
+    digest: str
+    size: int
+    place: str
+    item: InputItem = field(repr=False)
+    inner: str = "."
+    source: Path | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The content of a value, which has no file."""
+        return self.item.data
+
+
+@dataclass(frozen=True, slots=True)
 class PackedJob:
     """A job that is ready to be sent: the wire Job, its JSON, and the nonce of its packets."""
 
@@ -236,6 +264,7 @@ class PackedJob:
     body_hash: str = ""
     notices: tuple[str, ...] = ()
     staged: tuple[Staged, ...] = ()
+    uploads: tuple[Upload, ...] = ()
 
     @property
     def name(self) -> str:

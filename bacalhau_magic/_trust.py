@@ -43,25 +43,32 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def trust(project: Path, url: str, *, user: Path | None = None) -> None:
-    """Record that cells of this project's pyproject.toml may go to `url`, as long as the file names that URL."""
+def trust(project: Path, url: str, *, user: Path | None = None, what: str = "") -> None:
+    """Record that cells of this project's pyproject.toml may go to `url`, as long as the file names that URL.
+
+    `what` is "staging" for the store that their inputs may go to.
+    """
     file = (user or user_folder()) / _TRUST
     pairs = _read(file)
-    pairs[str(project.resolve())] = url
+    pairs[_named(project, what)] = url
     write_private(file, json.dumps(pairs, indent=2, sort_keys=True) + "\n")
 
 
 def untrust(project: Path, *, user: Path | None = None) -> None:
-    """Forget that this pyproject.toml's endpoint was trusted."""
+    """Forget that this pyproject.toml's endpoint and store were trusted."""
     file = (user or user_folder()) / _TRUST
     pairs = _read(file)
-    if pairs.pop(str(project.resolve()), None) is not None:
+    if [pairs.pop(name) for name in (_named(project, ""), _named(project, "staging")) if name in pairs]:
         write_private(file, json.dumps(pairs, indent=2, sort_keys=True) + "\n")
 
 
-def is_trusted(project: Path, url: str, *, user: Path | None = None) -> bool:
+def is_trusted(project: Path, url: str, *, user: Path | None = None, what: str = "") -> bool:
     """Whether exactly this pair of pyproject.toml and URL was recorded."""
-    return _read((user or user_folder()) / _TRUST).get(str(project.resolve())) == url
+    return _read((user or user_folder()) / _TRUST).get(_named(project, what)) == url
+
+
+def _named(project: Path, what: str) -> str:
+    return f"{project.resolve()}{'#' if what else ''}{what}"
 
 
 def keep_credential(url: str, *, key: str = "", username: str = "", password: str = "", user: Path | None = None) -> Path:

@@ -138,15 +138,25 @@ class UnsendableInputError(PackingError):
         self.reason = reason
 
 
+def ways_out(untrusted_store: str = "") -> str:
+    """What to do about inputs that are too large for a cluster; `untrusted_store` is one that only a project names."""
+    first = (
+        f"The project's staging store {untrusted_store} is not trusted yet: %bacalhau use --trust"
+        if untrusted_store
+        else "Set a store that they go by: [tool.bacalhau-magic.staging] url = 's3://BUCKET/PREFIX'"
+    )
+    return f"{first}; or name the data by an address, -i https://… or -i s3://…; or send a smaller sample; or run the cell with --runtime local."
+
+
 class PayloadTooLargeError(PackingError):
     """The job's JSON is above the target's limit; sizes are bytes, `largest` maps the biggest inputs to theirs."""
 
-    def __init__(self, size: int, limit: int, largest: Mapping[str, int]) -> None:
+    def __init__(self, size: int, limit: int, largest: Mapping[str, int], *, hint: str = "") -> None:
         parts = ", ".join(f"{name} ({_size(count)})" for name, count in largest.items())
         super().__init__(
             f"The job is too big to send: {_size(size)} of job JSON, and the limit is {_size(limit)}."
             + (f" The biggest inputs: {parts}." if parts else ""),
-            hint="Send a smaller sample, read the data from a URL in the cell, or run the cell with --runtime local.",
+            hint=hint or ways_out(),
         )
         self.size = size
         self.limit = limit

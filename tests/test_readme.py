@@ -58,12 +58,15 @@ def test_every_block_is_of_a_kind_that_a_test_runs() -> None:
 
 def test_the_settings_are_read(folder: Path) -> None:
     """A project's settings as the page shows them are taken, with the page's file as their origin."""
-    (text,) = blocks("toml")
+    staging, text = blocks("toml")
     (folder / "pyproject.toml").write_text(text)
     settings = load(environment={}, folder=folder, user=folder / "user")
     assert settings.options["memory"] == 4_000_000_000
     assert settings.languages["r"].command == ("Rscript", "--vanilla")
     assert settings.strict == {"memory"}
+    (folder / "pyproject.toml").write_text(staging)
+    settings = load(environment={}, folder=folder, user=folder / "user")
+    assert settings.untrusted_store == "s3://my-bucket/inputs at https://minio.example:9000"
 
 
 def test_the_cluster_s_variables_are_read(folder: Path) -> None:

@@ -486,3 +486,30 @@ def test_save_refuses(place: Place, key: str, value: str, where: str) -> None:
     assert SECRET not in str(caught.value)
     assert place.project_file.read_text() == before
     assert not (place.user / "config.toml").exists()
+
+
+def test_a_staging_store(place: Place) -> None:
+    """A store is a table or one text; a project's is used once exactly that store is trusted; credentials in it are refused."""
+    place.project('staging.url = "s3://bucket/a"\nstaging.endpoint = "https://h:9000"\nstaging.keep = "2d"')
+    settings = place.load()
+    assert (settings.store, settings.untrusted_store) == (None, "s3://bucket/a at https://h:9000")
+    assert settings.project_file is not None
+    trust(settings.project_file, settings.project_store, user=place.user, what="staging")
+    store = place.load().store
+    assert store is not None
+    assert (store.bucket, store.prefix, store.endpoint, store.keep) == ("bucket", "a", "https://h:9000", 2 * 86400.0)
+    assert place.load({"staging": "s3://bucket/a?endpoint=https://h:9000&keep=2d"}).store == store
+    place.project('staging = "s3://bucket/other"')
+    assert place.load().store is None
+    for wrong in (
+        "s3://",
+        "https://bucket",
+        "s3://b/x?secret=1",
+        "s3://key:secret@bucket/x",
+        "s3://bucket?endpoint=https://u:p@h",
+        "s3://bucket?keep=1h",
+    ):
+        with pytest.raises(ConfigError) as refused:
+            place.load({"staging": wrong})
+        assert "secret@" not in str(refused.value)
+        assert "u:p" not in str(refused.value)

@@ -16,7 +16,7 @@ from .executors._gpus import Gpu
 
 __all__ = ["PUBLISHERS", "STORAGE_SOURCES", "error", "execution", "gpu", "job", "nanoseconds", "page_token", "token_offset", "version"]
 
-STORAGE_SOURCES = ("inline", "localdirectory", "local")
+STORAGE_SOURCES = ("inline", "localdirectory", "local", "urldownload")
 PUBLISHERS = ("local", "noop")
 API_VERSION = "v1.9.3"
 _EMPTY_OUTPUT = {"Stdout": "", "StdoutTruncated": False, "stderr": "", "StderrTruncated": False, "ExitCode": 0, "ErrorMsg": ""}

@@ -104,7 +104,7 @@ class Attempt:
         plan = self.plan
         run = plan.folder / RUN
         run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        inputs = _inputs.prepare(plan.task.get("InputSources") or (), plan.urls, run / "inputs", plan.staging)
+        inputs = _inputs.prepare(plan.task.get("InputSources") or (), plan.urls, run / "inputs", plan.staging, lambda: self._stopping)
         results = {path["Name"]: path["Path"] for path in plan.task.get("ResultPaths") or ()}
         folders = {name: run / "outputs" / str(number) for number, name in enumerate(results)}
         mounts = [*inputs, *(Mount(folder, results[name], False) for name, folder in folders.items())]

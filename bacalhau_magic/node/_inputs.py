@@ -7,10 +7,11 @@ import binascii
 import gzip
 import io
 import os
+import posixpath
 import tarfile
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -24,17 +25,24 @@ MAX_ENTRIES = 100_000
 MAX_DEPTH = 64
 _MAX_READ = 16 << 20
 _CHUNK = 1 << 20
+_PATIENCE = 60.0
 
 
 class InputProblem(Exception):
     """An input that can't be made ready; the text is the execution's failure."""
 
 
-def prepare(sources: Iterable[Mapping[str, Any]], urls: Mapping[int, Path], folder: Path, staging: Path) -> tuple[Mount, ...]:
+def prepare(
+    sources: Iterable[Mapping[str, Any]],
+    urls: Mapping[int, Path],
+    folder: Path,
+    staging: Path,
+    halted: Callable[[], bool] = lambda: False,
+) -> tuple[Mount, ...]:
     """Makes every input source ready below `folder`.
 
-    `urls` maps a source's number to the file that holds its data URL, where that is not in the spec itself. Raises
-    InputProblem.
+    `urls` maps a source's number to the file that holds its data URL, where that is not in the spec itself, `halted` tells
+    that the job was stopped. Raises InputProblem.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
     mounts = []
@@ -47,10 +55,31 @@ def prepare(sources: Iterable[Mapping[str, Any]], urls: Mapping[int, Path], fold
             place = _inline(url, folder / f"inline-storage{number}")
         elif kind in STAGED_TYPES:
             place = inside(staging, str(params.get("SourcePath", "")))
+        elif kind == "urldownload":
+            # As a real node does: the target is the folder, the file is called as the address says.
+            place = _fetched(str(params.get("URL", "")), folder / f"url-storage{number}", halted)
+            mounts.append(Mount(place, posixpath.normpath(posixpath.join(source["Target"], place.name)), True))
+            continue
         else:
             raise InputProblem(f"preparing arguments: input source type {config['Type']} is not supported")
         mounts.append(Mount(place, source["Target"], True))
+    _make_places(mounts, folder)
     return tuple(mounts)
+
+
+def _make_places(mounts: Iterable[Mount], folder: Path) -> None:
+    """Have a place for each mounted file inside what else is mounted around it: what is read-only later has room for none."""
+    unpacked = [mount for mount in mounts if mount.source.parent == folder and mount.source.is_dir()]
+    for mount in mounts:
+        for around in unpacked:
+            inner = PurePosixPath(mount.target)
+            if mount.source.is_file() and around is not mount and inner.is_relative_to(around.target):
+                place = around.source / inner.relative_to(around.target)
+                try:
+                    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                    place.touch(mode=0o644)
+                except OSError as problem:
+                    raise InputProblem(f"preparing arguments: {mount.target}: {problem.strerror}") from None
 
 
 def inside(staging: Path, path: str) -> Path:
@@ -80,6 +109,44 @@ def _inline(url: str, place: Path) -> Path:
         with os.fdopen(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(data)
     return place
+
+
+def _fetched(url: str, folder: Path, halted: Callable[[], bool]) -> Path:
+    """The file of an address, in a folder of its own; it is asked for its size first."""
+    import httpx
+
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputProblem("preparing arguments: invalid URL scheme, only http and https are supported")
+    name = PurePosixPath(urllib.parse.unquote(parts.path)).name
+    if not name or name in (".", "..") or "\0" in name or "/" in name or len(name.encode()) > 255:
+        raise InputProblem("preparing arguments: the URL names no file")
+    shown = parts._replace(query="", fragment="").geturl()  # the query may be a right
+    folder.mkdir(mode=0o755)
+    place, size = folder / name, 0
+    try:
+        with httpx.Client(follow_redirects=True, timeout=_PATIENCE, trust_env=not _is_loopback(parts.hostname)) as http:
+            asked = http.head(url)
+            if asked.status_code != 200 or not asked.headers.get("content-length", "").isdigit():
+                raise InputProblem(f"preparing arguments: URL {shown} returned unexpected status code {asked.status_code}")
+            with http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer, place.open("xb") as file:
+                if answer.status_code != 200:
+                    raise InputProblem(f"preparing arguments: URL {shown} returned unexpected status code {answer.status_code}")
+                for piece in answer.iter_bytes():
+                    size += len(piece)
+                    if size > MAX_UNPACKED:
+                        raise InputProblem(f"preparing arguments: {shown} is too large")
+                    if halted():
+                        raise InputProblem("preparing arguments: stopped")
+                    file.write(piece)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as problem:
+        raise InputProblem(f"preparing arguments: {shown}: {type(problem).__name__}") from None
+    place.chmod(0o644)
+    return place
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 class _Bounded:

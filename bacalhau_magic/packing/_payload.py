@@ -101,7 +101,7 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
     """The tar.gz of a request: everything but the inputs that have a target of their own.
 
     `keeps` says that what the job writes to outputs/ is kept, so that a value that can't be sent has a place there.
-    Of an input whose path is in `elsewhere` only its place is there, for what is mounted on it.
+    Of an input, or a file of one, whose path is in `elsewhere` only its place is there, for what is mounted on it.
     With `compiled` the wrapper comes in one file with its bytecode for this Python, for a job that this very Python will run.
     """
     packages = request.options.pip
@@ -119,7 +119,7 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
         if item.target or item.url:
             continue
         if item.path not in elsewhere:
-            _add(archive, item, item.path)
+            _add(archive, item, item.path, elsewhere)
         elif item.source is not None and item.source.is_dir():
             archive.folder(item.path)
         else:
@@ -127,12 +127,15 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
     return archive.compressed()
 
 
-def targeted(item: InputItem) -> tuple[str, bytes]:
-    """The mount point and the tar.gz of an input with a target of its own; a file's mount is the folder it lies in."""
+def targeted(item: InputItem, elsewhere: Collection[str] = ()) -> tuple[str, bytes]:
+    """The mount point and the tar.gz of an input with a target of its own; a file's mount is the folder it lies in.
+
+    Of a folder's file whose path is in `elsewhere` only its place is there.
+    """
     archive = Archive()
     place = PurePosixPath(item.target)
     if item.source is not None and item.source.is_dir():
-        _add(archive, item, ".")
+        _add(archive, item, ".", elsewhere)
         return str(place), archive.compressed()
     _add(archive, item, place.name)
     return str(place.parent), archive.compressed()
@@ -161,7 +164,7 @@ def _bytecode(source: bytes, name: str) -> bytes:
     return marshal.dumps(compile(source, name, "exec", dont_inherit=True))
 
 
-def _add(archive: Archive, item: InputItem, path: str) -> None:
+def _add(archive: Archive, item: InputItem, path: str, elsewhere: Collection[str] = ()) -> None:
     try:
         if item.source is None:
             archive.file(path, item.data)
@@ -169,6 +172,8 @@ def _add(archive: Archive, item: InputItem, path: str) -> None:
         for place, source in files_below(item, item.source, PurePosixPath(path)):
             if source is None:
                 archive.folder(place)
+            elif str(place) in elsewhere:
+                archive.file(place, b"")
             else:
                 archive.copy(place, source)
     except FileExistsError as taken:
@@ -210,15 +215,20 @@ def _sendable(item: InputItem, file: Path) -> Path:
     return file
 
 
-def too_big_file(request: CellRequest) -> tuple[str, int] | None:
-    """The first file that is above a real node's own limit for one file of an archive: its name and bytes."""
+def too_big_file(request: CellRequest, apart: Collection[tuple[int, str]] = ()) -> tuple[str, int] | None:
+    """The first file that is above a real node's own limit for one file of an archive: its name and bytes.
+
+    What goes `apart` does not count: (an item's identity, a path below it).
+    """
     for item in request.inputs:
         if item.source is None:
-            sizes = [(item.name, item.size)]
+            sizes = [(item.name, ".", item.size)]
         else:
-            sizes = [(str(file), file.stat().st_size) for _, file in files_below(item, item.source, PurePosixPath(".")) if file]
-        for name, count in sizes:
-            if count > _FILE_LIMIT:
+            sizes = [
+                (str(file), str(inner), file.stat().st_size) for inner, file in files_below(item, item.source, PurePosixPath(".")) if file
+            ]
+        for name, inner, count in sizes:
+            if count > _FILE_LIMIT and (id(item), inner) not in apart:
                 return name, count
     return None
 

@@ -10,20 +10,25 @@ import secrets
 import sys
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import _marks, _traces, _wire
 from .._placement import lacks, takes_jobs, wants
-from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target
+from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target, Upload
 from .._values import publisher as publisher_of
-from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError
+from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError, ways_out
 from ..options import JobOptions, option_of
+from ._apart import apart
+from ._apart import source as upload_source
 from ._payload import data_url, payload, targeted, too_big_file
 from ._staging import source as staged_source
 from ._staging import staged
 
 _NAMES_OUTPUTS = re.compile(r"\boutputs\b")
+_ADDRESS = 2500
+"""Characters that a signed address may have."""
 _NETWORKS = {"none": "None", "http": "HTTP", "full": "Full"}
 
 
@@ -36,11 +41,12 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
     """
     nonce, request_id = secrets.token_hex(8), str(uuid.uuid4())
     target, options = route.target, request.options
-    if not target.is_local and (big := too_big_file(request)):
+    uploads = apart(request, target)
+    if not target.is_local and (big := too_big_file(request, {(id(one.item), one.inner) for one in uploads})):
         raise UnsendableInputError(
             big[0],
             f"it has {big[1]:,} bytes, and a cluster takes 10 MiB a file",
-            hint="Read the data from a URL in the cell, or send a sample.",
+            hint=ways_out(target.untrusted_store),
         )
     compiled = _runs_here(request, route) and request.interpreter == sys.executable
     large = staged(request, route, request_id)
@@ -61,7 +67,7 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         ],
     )
     publisher = _publisher(request, route, job)
-    changed: dict[str, Any] = {"input_sources": _sources(request, nonce, large, compiled=compiled, keeps=publisher is not None)}
+    changed: dict[str, Any] = {"input_sources": _sources(request, nonce, large, uploads, compiled=compiled, keeps=publisher is not None)}
     if publisher:
         changed["publisher"] = publisher
         changed["result_paths"] = [_wire.ResultPath(name=_marks.RESULT_PATH_NAME, path=_marks.OUTPUTS_PATH)]
@@ -69,12 +75,11 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         changed["meta"] = {**job.task.meta, _marks.META_PUBLISH: _marks.PUBLISH_ANY}
     job = job.model_copy(update={"tasks": [job.task.model_copy(update=changed)]})
     body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
-    if target.payload_limit is not None and len(body) > target.payload_limit:
-        raise PayloadTooLargeError(len(body), target.payload_limit, _largest(request.inputs))
+    _check_size(len(body) + len(uploads) * _ADDRESS, target, request)
     too_big = target.is_local and len(body) + sum(one.item.size for one in large) > _wire.PAYLOAD_LIMIT
     notices: tuple[str, ...] = ("Its inputs are too big for a cluster without staging.",) if too_big else ()
     notices += _last_chance(request, target, publisher)
-    return PackedJob(job, body, request_id, nonce, route, _body_hash(request), notices, large)
+    return PackedJob(job, body, request_id, nonce, route, _body_hash(request), notices, large, uploads)
 
 
 def repacked(old: _wire.Job, route: Route) -> PackedJob:
@@ -100,6 +105,8 @@ def shown(job: _wire.Job) -> dict[str, Any]:
         url = str((source["Source"].get("Params") or {}).get("URL", ""))
         if url.startswith("data:"):
             source["Source"]["Params"]["URL"] = f"{url.partition(',')[0]},… ({len(url):,} characters)"
+        elif "ignature=" in url:
+            source["Source"]["Params"]["URL"] = url.partition("?")[0] + "?…(signed)"
     return spec
 
 
@@ -153,24 +160,52 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
     return meta
 
 
-def _sources(request: CellRequest, nonce: str, large: tuple[Staged, ...], *, compiled: bool, keeps: bool) -> list[_wire.InputSource]:
+def addressed(packed: PackedJob, addresses: Mapping[str, str]) -> PackedJob:
+    """The job with the addresses of its uploads in their places. Raises PayloadTooLargeError."""
+    task = packed.job.task
+    sources = []
+    for one in task.input_sources:
+        address = addresses.get(str((one.source.params or {}).get("URL", "")))
+        where = one.source.model_copy(update={"params": {"URL": address}}) if address else one.source
+        sources.append(one.model_copy(update={"source": where}))
+    job = packed.job.model_copy(update={"tasks": [task.model_copy(update={"input_sources": sources})]})
+    body = json.dumps({"Job": job.wire()}, separators=(",", ":")).encode()
+    target = packed.route.target
+    if target.payload_limit is not None and len(body) > target.payload_limit:
+        raise PayloadTooLargeError(len(body), target.payload_limit, {one.name: one.size for one in packed.uploads})
+    return replace(packed, job=job, body=body)
+
+
+def _check_size(size: int, target: Target, request: CellRequest) -> None:
+    if target.payload_limit is not None and size > target.payload_limit:
+        raise PayloadTooLargeError(size, target.payload_limit, _largest(request.inputs), hint=ways_out(target.untrusted_store))
+
+
+def _sources(
+    request: CellRequest, nonce: str, large: tuple[Staged, ...], uploads: tuple[Upload, ...], *, compiled: bool, keeps: bool
+) -> list[_wire.InputSource]:
     places = {id(one.item): one for one in large}
+    beside = {(id(one.item), one.inner) for one in uploads}
     elsewhere = {one.item.path for one in large if not one.item.target}
+    elsewhere |= {str(PurePosixPath(one.item.path) / one.inner) for one in uploads if not one.item.target}
     archive = payload(request, nonce, compiled=compiled, elsewhere=elsewhere, keeps=keeps)
     sources = [_wire.InputSource(source=_inline(archive), alias="bacalhau-magic", target=_marks.INPUTS_PATH)]
-    apart = [item for item in request.inputs if item.url or item.target or id(item) in places]
-    for item in apart:
+    for item in [item for item in request.inputs if item.url or item.target or id(item) in places]:
         if id(item) in places:
             sources.append(staged_source(places[id(item)]))
         elif item.url:
             sources.append(_wire.InputSource(source=_remote(item), alias=item.name, target=item.target))
-        elif item.target:
-            target, archive = targeted(item)
+        elif item.target and (id(item), ".") not in beside:
+            inside = {inner for owner, inner in beside if owner == id(item)}
+            target, archive = targeted(item, inside)
             sources.append(_wire.InputSource(source=_inline(archive), alias=item.name, target=target))
+    sources += [upload_source(one, number) for number, one in enumerate(uploads)]
     taken: set[str] = set()
-    for one, name in zip(sources, ["", *(item.name for item in apart)], strict=True):
+    for one in sources:
         if one.target in taken:
-            raise UnsendableInputError(name, f"another input already has the place {one.target}", hint="Choose another =/target.")
+            raise UnsendableInputError(
+                one.alias or "", f"another input already has the place {one.target}", hint="Choose another =/target."
+            )
         taken.add(one.target)
     return sources
 

@@ -119,7 +119,7 @@ def test_option_of_a_later_version(shell: Kernel, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
-        ("-i huge", r"The job is too big to send: .* The biggest inputs: huge \(2 MB\)", "Send a smaller sample"),
+        ("-i huge", r"The job is too big to send: .* The biggest inputs: huge \(2 MB\)", "send a smaller sample"),
         ("--memory 900GB", "its biggest node has 64GB", "Ask for at most 64GB"),
         ("--cpu 17", "its biggest node has 16", "Ask for at most 16"),
         ("--gpu 3", "3 × GPU on one node is wanted, and its nodes have: .*A100", ""),
