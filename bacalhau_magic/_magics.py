@@ -248,16 +248,20 @@ def _usage() -> Iterator[None]:
 
     A group loses its parts: of groups IPython shows the local frames alone, whatever they bring.
     """
+    alone = None
     try:
         yield
     except Exception as problem:
         from .errors import OptionError, RemoteGroupError
 
         if isinstance(problem, RemoteGroupError):
-            raise problem.alone() from None
+            alone = problem.alone()
         if isinstance(problem, OptionError):
             raise UsageError(str(problem)) from problem
-        raise
+        if alone is None:
+            raise
+    if alone is not None:
+        raise alone  # not in the except: a group in an error's context counts as well
 
 
 def load(shell: Any) -> None:
