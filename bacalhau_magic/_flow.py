@@ -134,7 +134,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
         emit(Noticed(notice))
     if packed.uploads:
         packed = _uploaded(packed, means, emit, stop)
-    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed))
+    ref = _sent(client, packed, request, means, emit)
     emit(Submitted(ref, packed.route))
     for notice in packed.notices:
         emit(Noticed(notice))
@@ -208,12 +208,19 @@ def _headers(packed: PackedJob) -> dict[str, str]:
     return {INDEX_HEADER: json.dumps(variables())}
 
 
+def _sent(client: Client, packed: PackedJob, request: CellRequest, means: Means, emit: Emit) -> JobRef:
+    def say(sentence: str) -> None:
+        emit(Noticed(sentence))
+
+    return submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed), say=say)
+
+
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
     """Send the spec of a job that its server has, as a new job, and follow that."""
     packed = repacked(old, route)
     emit(Packed(len(packed.body)))
     client = means.client(route.target.endpoint)
-    ref = submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed))
+    ref = _sent(client, packed, request, means, emit)
     emit(Submitted(ref, route))
     return follow(ref, packed.nonce, request, means, emit, stop, route, packed.job)
 

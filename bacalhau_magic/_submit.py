@@ -7,7 +7,7 @@ request label; a second request is never sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from . import _marks, _traces
 from ._ledger import Ledger, Row
@@ -19,6 +19,12 @@ from .packing import stage, unstage
 
 _LOOKS = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before each look for a job whose answer was lost: the server may still be storing it."""
+_WARNINGS, _WARNING = 5, 300
+"""How many of a server's warnings are said, and how many characters of each."""
+
+
+def _unheard(_sentence: str) -> None:
+    """Nobody hears."""
 
 
 @_traces.traced("bacalhau.submit")
@@ -30,8 +36,9 @@ def submit(
     notebook: str = "",
     cell: str = "",
     headers: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = _unheard,
 ) -> JobRef:
-    """Send the job and return its reference.
+    """Send the job and return its reference; `say` hears what the server warns of.
 
     Raises UnsendableInputError for a large input that can't be staged; the ApiError family: the job was not accepted; or UnreachableError with `unsure` set: it may have been.
     """
@@ -53,13 +60,14 @@ def submit(
         )
     )
     try:
-        job_id = client.submit(packed.body, headers=headers).job_id
+        answer = client.submit(packed.body, headers=headers)
+        job_id, warnings = answer.job_id, answer.warnings
     except ApiError as error:
         if not error.unsure:
             ledger.forget(packed.request_id)
             unstage(packed)
             raise
-        job_id = _look_up(client, packed, ledger, error)
+        job_id, warnings = _look_up(client, packed, ledger, error), []
         if not job_id:
             ledger.forget(packed.request_id)
             unstage(packed)
@@ -69,6 +77,8 @@ def submit(
         ledger.unknown(packed.request_id)
         raise
     ledger.sent(packed.request_id, job_id)
+    for warning in warnings[:_WARNINGS]:
+        say(f"The server warns: {warning[:_WARNING]}")
     _traces.attributes(job_id=job_id, endpoint=endpoint.label, payload_size=len(packed.body))
     return JobRef(job_id, endpoint, job.namespace, job.name, packed.request_id)
 

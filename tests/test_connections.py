@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gateway import Authority, Gateway, gateway
+from gateway import Authority, Gateway, Tunnel, gateway
 from scripted import JobScript, Server
 
 from bacalhau_magic import _argspec, _commands
@@ -209,6 +209,33 @@ def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         with Client(Endpoint(here.url)) as client:
             assert client.version().git_version == "v1.8.0"
         assert [request.path for request in proxy.requests] == ["/agent/version"]
+
+
+def test_a_cell_through_a_tunnel(door: _daemon.TcpDoor, authority: Authority, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy with a password an https cluster is reached by a tunnel: requests, the log stream, the value; its key only goes inside."""
+    with gateway(door, f"Bearer {KEY}", context=authority.context("cluster.example")) as opened:
+        tunnel = Tunnel(opened.port, "ann:proxy-word")
+        for name, value in {
+            "HTTPS_PROXY": f"http://ann:proxy-word@{tunnel.address}",
+            "BACALHAU_API_URL": "https://cluster.example:1234",
+            "BACALHAU_API_KEY": KEY,
+            "BACALHAU_API_TLS_CAFILE": str(authority.file),
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert desk.run("print('hi')\n6 * 7", "-q") == 42
+        assert set(tunnel.seen) == {"CONNECT cluster.example:1234"}
+        assert any(path.endswith("/logs") for path in opened.paths("GET"))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://ann:wrong-word@{tunnel.address}")
+        with Client(Endpoint("https://cluster.example:1234", credential=Credential(key=KEY))) as client:
+            with pytest.raises(UnreachableError, match="407") as caught:
+                client.jobs()
+            with pytest.raises(UnreachableError) as unheard:
+                client.logs("j-1")
+        for error in (caught.value, unheard.value):
+            assert "word" not in f"{error!r} {error} {error.hint} {error.__cause__!r}"
+        tunnel.close()
 
 
 # A session

@@ -82,6 +82,18 @@ def test_cell_on_a_cluster(server: Server, session: Session) -> None:
     assert len(cluster.sent) == 1
 
 
+def test_what_the_server_warns_of_is_said(server: Server, session: Session) -> None:
+    """Warnings of an accepted job are said, few and short, and the value comes all the same."""
+    cluster = Cluster(server)
+    warnings = ["the job's timeout was lowered to 1h", *["x" * 1000] * 20]
+    server.on("PUT", "/orchestrator/jobs", lambda request: {**cluster.put(request), "Warnings": warnings})
+    job = session.submit("6 * 7", _argspec.parse("-q"))
+    assert job.result(timeout=30) == 42
+    heard = list(job.snapshot.notices)
+    assert "The server warns: the job's timeout was lowered to 1h" in heard
+    assert sum(len(notice) for notice in heard) < 3000
+
+
 @pytest.mark.parametrize("lost", [None, (503, b"Server Timeout!"), (200, b"{")], ids=["reset", "503", "truncated"])
 def test_lost_answer_makes_one_job(server: Server, session: Session, lost: object) -> None:
     """The answer to the submission is lost after the server has the job: its value comes all the same, from that one job."""

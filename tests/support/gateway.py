@@ -5,6 +5,7 @@ What comes through it is the node's own: web sockets, results, errors. What it r
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -132,3 +133,44 @@ def gateway(door: TcpDoor, *accepts: str, context: ssl.SSLContext | None = None)
         yield opened
     finally:
         opened.close()
+
+
+class Tunnel:
+    """An HTTP proxy that opens a tunnel (CONNECT) to one port of this machine, whatever name is asked for.
+
+    Who does not give `login` ("user:password") is refused with 407, where one is wanted; `seen` are the targets asked for.
+    """
+
+    def __init__(self, port: int, login: str = "") -> None:
+        self._port, self._login = port, login
+        self.seen: list[str] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._take, args=(self._socket.accept()[0],), daemon=True).start()
+
+    def _take(self, connection: socket.socket) -> None:
+        with suppress(OSError, ValueError), connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                byte = connection.recv(1)
+                if not byte:
+                    return
+                head += byte
+            verb, target, _ = head.split(b"\r\n")[0].decode("latin-1").split(" ")
+            self.seen.append(f"{verb} {target}")
+            wanted = b"Basic " + base64.b64encode(self._login.encode())
+            if self._login and wanted not in head:
+                connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            with socket.create_connection(("127.0.0.1", self._port)) as inner:
+                connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                threading.Thread(target=_pump, args=(connection, inner), daemon=True).start()
+                _pump(inner, connection)
