@@ -1,4 +1,4 @@
-"""`python -m bacalhau_magic try | doctor | jobs | nbval | node …`."""
+"""`python -m bacalhau_magic try | doctor | jobs | nbval | policy | node …`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bacalhau_magic", description="Notebook cells that run elsewhere.")
-    verbs = parser.add_subparsers(required=True, metavar="try | doctor | jobs | nbval | node")
+    verbs = parser.add_subparsers(required=True, metavar="try | doctor | jobs | nbval | policy | node")
     trial = verbs.add_parser("try", help="run the first notebook's cells in this terminal, on the embedded node")
     trial.add_argument("--lab", action="store_true", help="open the notebook in JupyterLab instead")
     trial.set_defaults(run=_try)
@@ -40,6 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     jobs = verbs.add_parser("jobs", help="list the jobs that were sent from this machine")
     jobs.add_argument("--all", action="store_true", help="all jobs of the endpoint")
     jobs.set_defaults(run=_jobs)
+    policy = verbs.add_parser("policy", help="show the policy in force, or check notebooks against it")
+    policy.set_defaults(run=_policy)
+    check = policy.add_subparsers(metavar="check").add_parser("check", help="list the cells that would be refused; exit code 1 if any")
+    check.add_argument("notebooks", metavar="NOTEBOOK", nargs="+")
+    check.add_argument(
+        "--policy", metavar="FILE", default="", help="a policy file in the place of the one that BACALHAU_MAGIC_POLICY names"
+    )
+    check.set_defaults(run=_policy_check)
     serving = verbs.add_parser("node", help="the embedded node: serve here, or start, status, env, logs, stop, prune")
     serving.set_defaults(run=_node_serve)
     node = serving.add_subparsers(metavar="start | status | env | logs | stop | prune")
@@ -68,6 +76,28 @@ def _try(chosen: argparse.Namespace) -> int:
 def _nbval(_: argparse.Namespace) -> int:
     _write(str(Path(__file__).with_name("nbval.cfg")))
     return 0
+
+
+def _policy(_: argparse.Namespace) -> int:
+    from . import _policies
+    from ._session import session
+
+    _write(repr(_policies.policy(session(), [])))
+    return 0
+
+
+def _policy_check(chosen: argparse.Namespace) -> int:
+    from . import _policies
+    from ._session import session
+
+    if chosen.policy:
+        os.environ["BACALHAU_MAGIC_POLICY"] = chosen.policy
+    refused = 0
+    for name in chosen.notebooks:
+        table = _policies.check(session().settings, Path(name))
+        _write(f"{name}\n{table!r}")
+        refused += len(table)
+    return int(refused > 0)
 
 
 def _jobs(chosen: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _replays, _routing, _waits, packing
+from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _policies, _replays, _routing, _waits, packing
 from ._job import RemoteJob
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
@@ -347,6 +347,7 @@ _VERBS: Mapping[str, Verb] = {
     "replay": _replays.replay,
     "live": _replays.live,
     "cache": _replays.cache,
+    "policy": _policies.policy,
     "help": help_,
 }
 

@@ -1,4 +1,4 @@
-"""The policy: an administrator's file of limits that nothing exceeds and of values that are locked; it can only tighten."""
+"""The policy: an administrator's file of limits, of values that are allowed, and of values that are locked; it can only tighten."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ __all__ = ["SYSTEM_POLICY", "Policy", "read_policy"]
 
 SYSTEM_POLICY = Path("/etc/bacalhau-magic/policy.toml")
 
+_CHOICES = ("runtime", "image", "lang", "network")
+"""Options of which a policy can allow some values only."""
 _LIMITED = ("timeout", "queue_timeout", "cpu", "memory", "disk", "gpu", "max_result", "priority")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a policy fixes: `max` and `locked` are validated values by name, `message` is its author's own."""
+    """What a policy fixes: `max`, `allowed` and `locked` are validated values by name, `message` is its author's own."""
 
     max: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     locked: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
     origin: str = ""
@@ -35,7 +38,7 @@ class Policy:
 
 
 def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
-    """The system's policy and the one that BACALHAU_MAGIC_POLICY names, the stricter of each limit.
+    """The system's policy and the one that BACALHAU_MAGIC_POLICY names: the stricter of each limit, what both allow.
 
     The system's locked values win. Raises ConfigError for a file that can't be read: a policy is never skipped.
     """
@@ -43,13 +46,17 @@ def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
     if named.strip():
         policies.append(_read(Path(named.strip())))
     most: dict[str, Any] = {}
+    allowed: dict[str, tuple[Any, ...]] = {}
     locked: dict[str, Any] = {}
     for policy in policies:
+        for name, values in policy.allowed.items():
+            allowed[name] = tuple(value for value in values if value in allowed.get(name, values))
         for name, value in policy.max.items():
             most[name] = min(value, most.get(name, value))
         locked = {**policy.locked, **locked}
     return Policy(
         most,
+        allowed,
         locked,
         " ".join(policy.message for policy in policies if policy.message),
         " and ".join(policy.origin for policy in policies),
@@ -59,9 +66,9 @@ def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
 def _read(file: Path) -> Policy:
     content = toml(file)
     for key in content:
-        if key not in ("max", "locked", "message"):
-            raise ConfigError(f"{file}: {key} is not known.", origin=str(file), hint="A policy has max, locked and message.")
-    for key in ("max", "locked"):
+        if key not in ("max", "allowed", "locked", "message"):
+            raise ConfigError(f"{file}: {key} is not known.", origin=str(file), hint="A policy has max, allowed, locked and message.")
+    for key in ("max", "allowed", "locked"):
         if not isinstance(content.get(key, {}), dict):
             raise ConfigError(f"{file}: {key} must be a table.", origin=str(file))
     most: dict[str, Any] = {}
@@ -73,13 +80,22 @@ def _read(file: Path) -> Policy:
         most[name] = (
             operator.index(read("gpu_count" if name == "gpu" else name, value, origin)) if name == "gpu" else read(name, value, origin)
         )
+    allowed = {key: _choices(key, values, f"{file} allowed.{key}") for key, values in content.get("allowed", {}).items()}
     locked = {}
     for key, value in content.get("locked", {}).items():
         name = _field(key, f"{file} locked.{key}")
         if name in SETTINGS and SETTINGS[name].secret:
             raise ConfigError(f"{file} locked.{key}: a policy holds no secrets.", origin=str(file))
         locked[name] = read(name, value, f"{file} locked.{key}")
-    return Policy(most, locked, str(content.get("message", "")).strip(), str(file))
+    return Policy(most, allowed, locked, str(content.get("message", "")).strip(), str(file))
+
+
+def _choices(name: str, values: object, origin: str) -> tuple[Any, ...]:
+    if name not in _CHOICES:
+        raise ConfigError(f"{origin}: there is no choice of {name}.", origin=origin, hint=f"Choices: {', '.join(_CHOICES)}.")
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f'{origin}: expected a list of values, such as ["local"].', origin=origin)
+    return tuple(read(name, value, origin) for value in values)
 
 
 def _field(key: str, origin: str) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._session import no_recordings
 from ._tables import Text
 from ._tapes import Cache, Player, Recorder
 from .errors import OptionError, RecordingError
@@ -66,6 +67,8 @@ def _count(number: int, what: str = "job") -> str:
 
 
 def _file(session: Session, words: list[str], verb: str) -> Path:
+    if not session.settings.recordings:
+        raise no_recordings(session.settings, f"%bacalhau {verb}")
     if len(words) != 1 or words[0].startswith("-"):
         raise OptionError(f"%bacalhau {verb} takes one FILE.", option=verb, hint=f"For example %bacalhau {verb} lesson.yaml")
     file = session.folder / Path(words[0]).expanduser()

@@ -264,6 +264,8 @@ class Session:
     def tape(self) -> _tapes.Recorder | _tapes.Player | None:
         """Where all cells are recorded or replayed now; None: they run."""
         settings = self.settings
+        if not settings.recordings:
+            return None
         mode: _tapes.Mode
         mode, file = ("replay", settings.replay) if settings.replay else ("record", settings.record) if settings.record else ("live", "")
         return self.deck.tape(mode, self.folder / Path(file or "").expanduser())
@@ -271,6 +273,8 @@ class Session:
     def _tape_for(self, options: JobOptions) -> _tapes.Tape | None:
         """The tape of one cell: what holds for all, else the cache where the cell asks for it."""
         if self.tape is None and (options.cache or options.refresh):
+            if not self.settings.recordings:
+                raise no_recordings(self.settings, "--refresh" if options.refresh else "--cache")
             return _tapes.Cache(refresh=options.refresh)
         return self.tape
 
@@ -457,6 +461,13 @@ def _knowing(target: Target, language: Language) -> Target:
         return target
     missing = "" if shutil.which(language.local) else f"{language.local} was not found on this machine"
     return replace(target, languages={**target.languages, language.name: missing})
+
+
+def no_recordings(settings: _settings.Settings, what: str) -> OptionError:
+    """The error that refuses what needs recorded jobs."""
+    policy = settings.policy
+    where = f"the policy {policy.origin}. {policy.message}" if "recordings" in policy.locked else settings.origins["recordings"]
+    return OptionError(f"{what} can't be kept: recorded jobs are switched off by {where.strip().rstrip('.')}.", option="recordings")
 
 
 _NOT_RUN = {

@@ -124,6 +124,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "pull_timeout": Setting(duration, 1800.0),
         "receipt": Setting(_one_of("live", "always", "never"), "live"),
         "strict": Setting(_strict, ()),
+        "recordings": Setting(_flag, True, project=False),
         "record": Setting(_text, None, project=False),
         "replay": Setting(_text, None, project=False),
         "staging": Setting(_stores.read, None),

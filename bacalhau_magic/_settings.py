@@ -51,6 +51,8 @@ class Settings:
     poll_interval: float = 5.0
     pull_timeout: float = 1800.0
     receipt: str = "live"
+    recordings: bool = True
+    """Whether jobs may be recorded and replayed, and results be stored."""
     record: str | None = None
     replay: str | None = None
     """Files of recorded jobs: where all are recorded, and where they are replayed from."""
@@ -85,10 +87,35 @@ class Settings:
                 raise OptionError(
                     f"{spelling(name)} is locked to {shown(name, value)} by the policy {self.policy.origin}.{said}", option=plain_name(name)
                 )
+        for name, values in self.policy.allowed.items():
+            whole, notice = self._chosen(whole, name, values, said)
+            notices += [notice] if notice else []
         for name, most in self.policy.max.items():
             whole, notice = self._limited(whole, name, most, said)
             notices += [notice] if notice else []
         return whole, tuple(notices)
+
+    def _chosen(self, whole: JobOptions, name: str, values: tuple[Any, ...], said: str) -> tuple[JobOptions, str]:
+        """One option as the policy allows it: what is asked is kept or refused, what is configured is replaced."""
+        wanted, cause = getattr(whole, name), name
+        if name == "image" and wanted is None:
+            language = self.languages.get(whole.lang)
+            built_in = configured({}).get(whole.lang)
+            if language is None or (built_in and language.image == built_in.image):
+                return whole, ""  # the language's own, that comes with this package
+            wanted, cause = language.image, "lang"
+        elif name == "runtime" and whole.fallback and "local" not in values:
+            wanted, cause = "local", "fallback"
+        if wanted in values:
+            return whole, ""
+        listed = ", ".join(shown(name, value) for value in values) or "nothing"
+        what = f"{plain_name(name)} {shown(name, wanted)} is not among what the policy {self.policy.origin} allows: {listed}.{said}"
+        if cause in whole.asked or name == "image" or not values:
+            raise OptionError(f"{spelling(cause)}: {what}", option=plain_name(cause))
+        if cause == "fallback":
+            return _with(whole, {"fallback": False}), f"The configured fallback is left out: {what}"
+        notice = "" if wanted == JobOptions.model_fields[name].default else f"{what.rstrip()} It is {shown(name, values[0])}."
+        return _with(whole, {name: values[0]}), notice
 
     def _limited(self, whole: JobOptions, name: str, most: Any, said: str) -> tuple[JobOptions, str]:
         wanted = {"timeout": whole.run_seconds, "queue_timeout": whole.queue_seconds, "gpu": whole.gpu_count}.get(
@@ -186,6 +213,7 @@ def load(
         poll_interval=whole["poll_interval"],
         pull_timeout=whole["pull_timeout"],
         receipt=whole["receipt"],
+        recordings=whole["recordings"],
         record=whole["record"],
         replay=whole["replay"],
         strict=frozenset(whole["strict"]) | {name for name in policy.locked if name not in SETTINGS},

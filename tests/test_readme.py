@@ -58,7 +58,7 @@ def test_every_block_is_of_a_kind_that_a_test_runs() -> None:
 
 def test_the_settings_are_read(folder: Path) -> None:
     """A project's settings as the page shows them are taken, with the page's file as their origin."""
-    staging, text = blocks("toml")
+    staging, text, _ = blocks("toml")
     (folder / "pyproject.toml").write_text(text)
     settings = load(environment={}, folder=folder, user=folder / "user")
     assert settings.options["memory"] == 4_000_000_000
@@ -67,6 +67,16 @@ def test_the_settings_are_read(folder: Path) -> None:
     (folder / "pyproject.toml").write_text(staging)
     settings = load(environment={}, folder=folder, user=folder / "user")
     assert settings.untrusted_store == "s3://my-bucket/inputs at https://minio.example:9000"
+
+
+def test_the_policy_is_read(folder: Path) -> None:
+    """The policy as the page shows it holds: limits, choices, locked values, the author's message."""
+    (folder / "policy.toml").write_text(blocks("toml")[2])
+    settings = load(environment={"BACALHAU_MAGIC_POLICY": str(folder / "policy.toml")}, folder=folder, user=folder / "user")
+    assert (settings.policy.max["timeout"], settings.policy.allowed["lang"]) == (60.0, ("python", "bash"))
+    assert (settings.enabled, settings.recordings, settings.options["network"]) == (False, False, "none")
+    with pytest.raises(errors.OptionError, match=r"room 101"):
+        settings.apply(_argspec.parse("--lang javascript"))
 
 
 def test_the_cluster_s_variables_are_read(folder: Path) -> None:

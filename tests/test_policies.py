@@ -1,0 +1,163 @@
+"""A policy's choices, and the check that tells which cells of a notebook it would refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bacalhau_magic import _argspec
+from bacalhau_magic._settings import Settings, load
+from bacalhau_magic.errors import ConfigError, OptionError
+
+POLICY = """
+message = "Ask in room 101."
+[max]
+timeout = "1m"
+[allowed]
+runtime = ["local"]
+image = ["python:3.12-slim"]
+lang = ["python", "bash"]
+network = ["none", "http"]
+[locked]
+recordings = false
+"""
+
+
+def under(folder: Path, policy: str = POLICY, system: str = "", **environment: str) -> Settings:
+    (folder / "policy.toml").write_text(policy)
+    (folder / "system.toml").write_text(system)
+    return load(
+        environment={"BACALHAU_MAGIC_POLICY": str(folder / "policy.toml"), **environment},
+        folder=folder,
+        user=folder / "user",
+        cli=folder / "cli",
+        system_policy=folder / "system.toml",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--runtime bacalhau", "--runtime: runtime bacalhau is not among what the policy"),
+        ("--runtime auto", "allows: local. Ask in room 101."),
+        ("--image python:3.13", "--image: image python:3.13 is not among"),
+        ("--lang javascript", "allows: python, bash"),
+        ("--network full", "allows: none, http"),
+        ("--lang r", "--lang: image r-base:4.4.1 is not among"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(folder: Path, line: str, said: str) -> None:
+    """A value that the policy doesn't allow is refused by option, with what it allows and its author's message."""
+    (folder / "pyproject.toml").write_text(
+        '[tool.bacalhau-magic.languages.r]\nimage = "r-base:4.4.1"\ncommand = ["Rscript"]\nfile = "cell.R"\n'
+    )
+    policy = POLICY.replace('"bash"]', '"bash", "r"]') if line == "--lang r" else POLICY
+    with pytest.raises(OptionError) as refused:
+        under(folder, policy).apply(_argspec.parse(line))
+    assert said in refused.value.message
+
+
+def test_what_is_allowed_runs_and_what_is_configured_is_replaced(folder: Path) -> None:
+    """Allowed values pass; a configured one that is not allowed becomes the first that is, which the card says; a default does so silently."""
+    settings = under(folder, BACALHAU_MAGIC_NETWORK="full", BACALHAU_MAGIC_LANG="bash")
+    whole, said = settings.apply(_argspec.parse("--image python:3.12-slim"))
+    assert (whole.runtime, whole.network, whole.lang, whole.image) == ("local", "none", "bash", "python:3.12-slim")
+    notice, cut = said
+    assert cut.startswith("timeout is cut")
+    assert notice.startswith("network full is not among what the policy")
+    assert notice.endswith("It is none.")
+    assert settings.apply(_argspec.parse("--lang python"))[0].image is None
+
+
+def test_a_second_policy_allows_less_only(folder: Path) -> None:
+    """Of two policies only what both allow is allowed; nothing in common refuses all."""
+    settings = under(folder, '[allowed]\nlang = ["bash", "javascript"]\n', system=POLICY)
+    assert settings.policy.allowed["lang"] == ("bash",)
+    none = under(folder, '[allowed]\nlang = ["typescript"]\n', system=POLICY)
+    with pytest.raises(OptionError, match="allows: nothing"):
+        none.apply(_argspec.parse(""))
+
+
+def test_falling_back_is_a_runtime_too(folder: Path) -> None:
+    """Where the local node is not allowed, --fallback is refused, and left out where it is configured."""
+    policy = '[allowed]\nruntime = ["bacalhau"]\n'
+    with pytest.raises(OptionError, match="--fallback: runtime local is not among"):
+        under(folder, policy).apply(_argspec.parse("--fallback --runtime bacalhau"))
+    whole, said = under(folder, policy, BACALHAU_MAGIC_FALLBACK="yes").apply(_argspec.parse("--runtime bacalhau"))
+    assert not whole.fallback
+    assert "fallback is left out" in said[0]
+
+
+@pytest.mark.parametrize(
+    "text", ['[allowed]\nruntime = "local"', "[allowed]\nruntime = []", "[allowed]\ncpu = [1]", '[allowed]\nruntime = ["x"]']
+)
+def test_a_choice_that_cant_be_read_names_the_file(folder: Path, text: str) -> None:
+    """A choice of something else, or of nothing, is an error, never skipped."""
+    with pytest.raises(ConfigError, match=r"policy\.toml"):
+        under(folder, text)
+
+
+def notebook(path: Path, *sources: str | list[str]) -> Path:
+    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "source": "%%bacalhau --runtime bacalhau", "metadata": {}}]
+    cells += [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None} for source in sources]
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+    return path
+
+
+def checked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bacalhau_magic", "policy", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_check_says_which_cells_would_fail(folder: Path) -> None:
+    """Magic lines and calls that the policy, or the options themselves, would refuse are listed with cell, line and reason; nothing runs."""
+    (folder / "policy.toml").write_text(POLICY)
+    marker = folder / "ran"
+    notebook(
+        folder / "lesson.ipynb",
+        "%load_ext bacalhau_magic\n!touch ran",
+        ["%%bacalhau --timeout 1h\n", f"open({str(marker)!r}, 'w')"],
+        "%%bacalhau --timeout 30s -o x\nx = 1",
+        "%%bacalhau --timeout {limit} --network full\n1",
+        "%%bacalhau --tiemout 3s\n1",
+        "import bacalhau_magic as bm\nfor n in range(3):\n    bm.run('1', runtime='bacalhau', inputs={'n': n})",
+        "%%time\nrun('1', timeout=limit)",
+        "def broken(:",
+        "subprocess.run(['ls'], timeout=3)",
+    )
+    done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    cells = [line.split()[0] for line in lines[2:-1]]
+    assert cells == ["3", "5", "6", "7"]
+    assert "above the policy's limit of 1m" in lines[2]
+    assert "Ask in room 101." in lines[2]
+    assert "network full is not among" in lines[3]
+    assert "Did you mean --timeout?" in lines[4]
+    assert "runtime bacalhau is not among" in lines[5]
+    assert lines[-1] == "4 of 7 cells that run elsewhere would be refused under the policy policy.toml."
+    assert not marker.exists()
+
+
+def test_a_notebook_that_may_run(folder: Path) -> None:
+    """Exit code 0 and a sentence where nothing would be refused; the committed notebooks are such without a policy."""
+    notebook(folder / "good.ipynb", "%%bacalhau --cpu 1\n1")
+    done = checked(folder, "check", "good.ipynb")
+    assert done.returncode == 0, done.stdout
+    assert "All cells may run." in done.stdout
+    assert "No policy is in force." in checked(folder).stdout
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"cells": 3}', '{"cells": [3]}', "[" * 100_000, '{"cells": [{"cell_type": "code"}]}'])
+def test_what_is_no_notebook_is_said(folder: Path, content: str) -> None:
+    """A file that is none is one error that names it."""
+    (folder / "bad.ipynb").write_text(content)
+    done = checked(folder, "check", "bad.ipynb")
+    assert done.returncode == 1
+    assert "bad.ipynb is no notebook" in done.stderr
+    assert "Traceback" not in done.stderr
