@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 from . import _namespace, _traces
 from ._filetree import FileTree
+from ._joblog import LogBuffer, whole_log
 from ._placement import size
 from ._snapshot import Snapshot
-from ._stages import CellRequest, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
+from ._stages import CellRequest, Endpoint, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
 from ._waiting import TICK, Drawing, awaited, heard, lines, news_within
 from ._watch import StopRequest
-from .errors import JobInterruptedError, JobStoppedError, JobTimedOutError, ResultError
+from .client import Client
+from .errors import BacalhauMagicError, JobInterruptedError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions
 from .progress import View
 
@@ -51,7 +53,9 @@ class RemoteJob:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[JobEvent | None], None]] = []
         self._events: list[JobEvent] = []
-        self._log: list[tuple[str, str]] = []
+        self._log = LogBuffer()
+        self.client_of: Callable[[Endpoint], Client] | None = None
+        """Where the whole of a long log is read; who begins the job sets it."""
         self._ref: JobRef | None = None
         self._route: Route | None = None
         self._trace = _traces.here()
@@ -100,7 +104,7 @@ class RemoteJob:
         with self._lock:
             self._snapshot = self._snapshot.after(event, time.time())
             if isinstance(event, Printed):
-                self._log.append((event.stream, event.text))
+                self._log.add(event.stream, event.text)
             else:
                 self._events.append(event)
             if isinstance(event, Submitted):
@@ -303,17 +307,32 @@ class RemoteJob:
             self._stop.ask(reason)
 
     def logs(self, follow: bool = False) -> Iterator[tuple[str, str]]:
-        """The log as (stream, line) pairs, in order within a stream; with `follow` until the job's end."""
+        """The log as (stream, line) pairs, in order within a stream; with `follow` until the job's end.
+
+        Of a long log only the beginning and the end are kept here: the whole is read from the node, and where that has it
+        no longer, a line says what is missing.
+        """
         pieces: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
         with self._lock:
-            past = list(self._log)
+            past, counts, dropped = self._log.pieces(), dict(self._log.counts), self._log.dropped
             self._listeners.append(pieces.put)
+            goes_on = follow and not self.done()
         try:
-            yield from lines(past, pieces if follow and not self.done() else None)
+            if dropped:
+                past = self._whole_log(counts) or past
+            yield from lines(past, pieces if goes_on else None)
         except KeyboardInterrupt:
             raise self._interrupted(stopped=False) from None
         finally:
             self.forget(pieces.put)
+
+    def _whole_log(self, counts: dict[str, int]) -> list[tuple[str, str]] | None:
+        if self._ref is None or self.client_of is None:
+            return None
+        try:
+            return whole_log(self.client_of(self._ref.endpoint), self._ref, counts)
+        except BacalhauMagicError:
+            return None
 
     # Waiting
 

@@ -11,19 +11,18 @@ from . import _flow, _marks
 from ._causes import Cause, causes
 from ._filetree import FileTree
 from ._job import RemoteJob
+from ._joblog import read_log
 from ._ledger import Row
 from ._namespace import variable
 from ._session import session as current_session
 from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
 from ._submit import reconcile
 from ._watch import StopRequest, deliver_stops
-from ._wire import STDERR, Execution, HistoryItem, Job
+from ._wire import Execution, HistoryItem, Job
 from .client import LogStreamError, Rights, check_directory, fetch_files
 from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError
 from .node import _daemon
 from .options import JobOptions
-from .remote.packets import Assembler
-from .remote.packets import Text as PacketText
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -165,14 +164,10 @@ def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
     known = session.known(ref.job_id)
     if known is not None:
         return [(stream, line + "\n") for stream, line in known.logs()]
-    client = session.client(ref.endpoint)
-    nonce = _flow.marks_of(dict(client.job(ref.job_id, ref.namespace).task.meta))[0]
-    packets = Assembler(nonce)
     pieces: list[tuple[str, str]] = []
-    with suppress(LogStreamError), client.logs(ref.job_id, namespace=ref.namespace, follow=False) as stream:
-        for kind, text in stream:
-            name = "stderr" if kind == STDERR else "stdout"
-            pieces += [(name, piece.text) for piece in packets.feed(kind, text) if isinstance(piece, PacketText)]
+    with suppress(LogStreamError):
+        for piece in read_log(session.client(ref.endpoint), ref):
+            pieces.append(piece)
     return pieces
 
 

@@ -364,6 +364,7 @@ class Session:
         self.started = [*(old for old in self.started if not (old.done() and old.seen)), job][-1000:]
         if mark:
             job.mark()
+        job.client_of = self.client
         for told in self.on_begin:
             told(job)
         return job.start()

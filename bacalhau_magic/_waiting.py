@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
@@ -90,7 +90,7 @@ async def news_within(news: asyncio.Event, timeout: float) -> None:
     news.clear()
 
 
-def lines(past: list[tuple[str, str]], more: queue.SimpleQueue[JobEvent | None] | None) -> Iterator[tuple[str, str]]:
+def lines(past: Sequence[tuple[str, str]], more: queue.SimpleQueue[JobEvent | None] | None) -> Iterator[tuple[str, str]]:
     """Pieces of text as whole lines, a stream at a time; the rest of a line comes at the end.
 
     A line's end may come long after it, with the next line; so a line that rests is given without it.
