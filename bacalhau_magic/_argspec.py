@@ -315,11 +315,19 @@ def _usage(name: str, option: Option) -> str:
     return ", ".join(words) + (f" {option.metavar}" if option.metavar else "")
 
 
+_HEAD = """%%bacalhau [options] [-- program arguments]
+
+Sizes have a unit (512MB, 4GB), times too (30s, 10m, 2h). {name} as a whole value stands for a variable's text or number.
+Every option but those of a single cell can be configured: %bacalhau config memory=4GB, BACALHAU_MAGIC_MEMORY=4GB,
+[tool.bacalhau-magic] in pyproject.toml; %bacalhau config --show-origin says where a value came from.
+
+"""
+
+
 def help_text(topic: str | None = None) -> str:
     """The options as plain text: all, one group's, or one option's. Raises OptionError for a topic that is not known."""
     if topic is None:
-        head = "%%bacalhau [options] [-- program arguments]\n"
-        return head + "\n".join(_group_text(group) for group in GROUPS if _of_group(group))
+        return _HEAD + "\n".join(_group_text(group) for group in GROUPS if _of_group(group))
     if topic in GROUPS and _of_group(topic):
         return _group_text(topic)
     word = topic if topic.startswith("-") else "--" + topic.replace("_", "-")

@@ -146,7 +146,7 @@ class Bacalhau:
 
     @no_var_expand
     def line(self, line: str) -> Any:
-        """%bacalhau [jobs|nodes|show|logs|wait|stop|rerun|get|spec|attach|config|help]: status, and what can be done with jobs."""
+        """%bacalhau [verb]: status, and what can be done with jobs, clusters, settings and recordings. See %bacalhau help."""
         self._opened()
         from . import _commands
 
