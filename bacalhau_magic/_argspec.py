@@ -237,6 +237,10 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
         useless("sync", f"it installs Python packages, and this cell is {language.name}", quiet=True)
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
+    if options.secret_in_spec and not options.secret:
+        useless("secret_in_spec", "there is no secret", "Add --secret NAME.")
+    if both := sorted(set(options.secret) & set(options.env)):
+        raise OptionError(f"--secret {both[0]}: --env sets it too, and in clear.", option="secret", hint="Leave one of the two out.")
     if options.overwrite and not options.files:
         useless("overwrite", "no files are asked for", "Add --files DIR.")
     if options.fallback and options.runtime == "local":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _policies, _replays, _routing, _waits, packing
 from ._job import RemoteJob
+from ._secrets import Veil
 from ._stages import JobRef, seconds
 from ._tables import Report, Table, Text
 from ._wire import COMPLETED, TERMINAL, Job, NodeState
@@ -196,7 +197,8 @@ def show(session: Session, words: list[str]) -> Report:
     ]
     if job.phase_word == COMPLETED and not notes:
         notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
-    return Report(f"job {ref.short_id}", facts, tuple(notes))
+    veil = Veil(_jobs.secrets_of(session, job))
+    return Report(f"job {ref.short_id}", veil.facts(facts), veil.facts(tuple(notes)))
 
 
 def logs(session: Session, words: list[str]) -> Text:

@@ -51,12 +51,13 @@ def content_of(request: CellRequest) -> Content:
     inputs = {step.name: f"definition, {_hash(step.source.encode())}" for step in request.steps}
     inputs |= {item.name: _input(item) for item in request.inputs}
     env = {name: _LEFT_OUT if _is_secret(name, request) else _hash(value.encode()) for name, value in request.env.items()}
+    env |= dict.fromkeys(request.options.secret, _LEFT_OUT)
     return Content(request.language.name, request.code.strip("\n") + "\n", inputs, _options(request), env)
 
 
 def secrets_of(request: CellRequest) -> tuple[str, ...]:
     """The values of variables that a content leaves out."""
-    return tuple(value for name, value in request.env.items() if _is_secret(name, request))
+    return (*(value for name, value in request.env.items() if _is_secret(name, request)), *request.secrets.values())
 
 
 def _is_secret(name: str, request: CellRequest) -> bool:

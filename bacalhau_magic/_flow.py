@@ -16,10 +16,11 @@ from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
 from ._content import Content, content_of, secrets_of
 from ._hints import advise, lacking
-from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES
+from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES, META_SECRETS
 from ._recordings import Recording
 from ._results import cause_of, collect
 from ._routing import NOT_ISOLATED, ONE_STREAM, choose
+from ._secrets import Veil, header, looks_secret, required
 from ._shapes import named, shape
 from ._stages import (
     UNENCRYPTED,
@@ -44,7 +45,7 @@ from ._stages import (
 from ._submit import submit, twin
 from ._tapes import Take, Tape
 from ._watch import StopRequest, watch
-from ._wire import COMPLETED, FAILED, INDEX_HEADER, Job
+from ._wire import COMPLETED, FAILED, INDEX_HEADER, SECRETS_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
 from .errors import ApiError, BacalhauMagicError, JobStoppedError, ResultError
 from .options import JobOptions
@@ -73,6 +74,7 @@ class Means:
 Emit = Callable[[JobEvent], None]
 _SPARE = 3600
 """Seconds that a signed address is good for beyond what the job may wait."""
+_IN_CLEAR = "Everybody who may read the job reads"
 _PACE = 0.15
 """Seconds between two words of how many bytes went over."""
 
@@ -88,8 +90,12 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     route = choose(
         request.options, request.language, found, strict=settings.strict, limited=settings.policy.max, remote_gpu=settings.remote_gpu
     )
-    route = replace(route, notices=tuple(notice for notice in route.notices if _is_news(notice, means.said)))
+    clear = looks_secret(request.env)
+    said_clear = (f"{_IN_CLEAR} {clear}: --env puts it into the spec in clear. Use --secret {clear}.",) if clear else ()
+    route = replace(route, notices=tuple(notice for notice in (*route.notices, *said_clear) if _is_news(notice, means.said)))
     effective = replace(request, options=route.options)
+    if route.target.is_local or route.options.secret_in_spec:
+        required(route.options.secret, request.secrets)
     if lack := lacking(effective, route.target):
         route = replace(route, notices=(*route.notices, lack))
     packed = pack(effective, route, pull_timeout=settings.pull_timeout)
@@ -99,7 +105,7 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
 
 def _is_news(notice: str, said: set[str]) -> bool:
     """Whether a notice is to be shown: some are said once a session."""
-    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED, ONE_STREAM) if notice.startswith(begin)), None)
+    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED, ONE_STREAM, _IN_CLEAR) if notice.startswith(begin)), None)
     if begin is None:
         return True
     is_new = begin not in said
@@ -109,6 +115,17 @@ def _is_news(notice: str, said: set[str]) -> bool:
 
 def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
     """Take a request through the whole path; raises before sending, and reports all that comes later in the result."""
+    veil = Veil(request.secrets)
+    try:
+        return _run(request, means, emit, veil, stop)
+    except BacalhauMagicError as problem:
+        veil.error(problem)
+        raise
+
+
+def _run(request: CellRequest, means: Means, followed: Emit, veil: Veil, stop: StopRequest) -> JobResult:
+    """The same, behind the veil of the request's secrets; `followed` is told by `follow`, which has its own."""
+    emit = veil.over(followed)
     for notice in request.notices:
         emit(Noticed(notice))
     take: Take | None = None
@@ -117,7 +134,8 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
         if recording := means.tape.take(content):
             return _replay(recording, means.tape, content, request, means, emit)
         take = Take(means.tape, content, secrets_of(request))
-        emit = take.hearing(emit)
+        followed = take.hearing(followed)
+        emit = veil.over(followed)
     request, packed = prepare(replace(request, env={**_traces.carrier(), **request.env}), means)
     emit(Packed(len(packed.body)))
     if stop.requested.is_set():
@@ -128,8 +146,10 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
         if request.options.once:
             emit(Submitted(ref, packed.route))
             emit(Noticed(f"Attached to {ref.short_id}, which this notebook had sent; nothing was sent again."))
-            return follow(ref, marks_of(dict(job.task.meta))[0], request, means, emit, stop, packed.route, job)
+            return follow(ref, marks_of(dict(job.task.meta))[0], request, means, followed, stop, packed.route, job)
         emit(Noticed(f"The same cell runs already as {ref.short_id}; `--once` would attach to it."))
+    if packed.route.options.secret_in_spec:
+        emit(Noticed(_loudly(packed)))
     for notice in _preflight.check_addresses(request, packed.route.target):
         emit(Noticed(notice))
     if packed.uploads:
@@ -141,7 +161,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     if means.ledger.problem and means.ledger.problem not in means.said:
         means.said.add(means.ledger.problem)
         emit(Noticed(means.ledger.problem))
-    return follow(ref, packed.nonce, request, means, emit, stop, packed.route, packed.job, take)
+    return follow(ref, packed.nonce, request, means, followed, stop, packed.route, packed.job, take)
 
 
 def _replay(recording: Recording, tape: Tape, content: Content, request: CellRequest, means: Means, emit: Emit) -> JobResult:
@@ -188,6 +208,15 @@ def _uploaded(packed: PackedJob, means: Means, emit: Emit, stop: StopRequest) ->
     return addressed(packed, done.addresses)
 
 
+def _loudly(packed: PackedJob) -> str:
+    """Who will be able to read the secrets that go in clear."""
+    names, where = ", ".join(packed.route.options.secret), packed.route.target.endpoint.label
+    return (
+        f"IN CLEAR, as --secret-in-spec asks: {names} goes to {where} in the job's spec. Whoever may read jobs there, "
+        "who runs it and its nodes can read it, also after the job's end."
+    )
+
+
 def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means) -> tuple[JobRef, Job] | None:
     """The same cell's unfinished job; where nobody asked for it, a server that can't say has none."""
     try:
@@ -198,21 +227,24 @@ def _twin(client: Client, packed: PackedJob, request: CellRequest, means: Means)
         return None
 
 
-def _headers(packed: PackedJob) -> dict[str, str]:
+def _headers(packed: PackedJob, request: CellRequest) -> dict[str, str]:
     """What the embedded node is told beside the spec, for this job alone: it is kept in no file."""
     meta = packed.job.task.meta
-    if not packed.route.target.is_local or META_PACKAGES not in meta or META_INTERPRETER not in meta:
+    if not packed.route.target.is_local:
         return {}
-    from ._index import variables
+    headers = {SECRETS_HEADER: header(request.secrets)} if META_SECRETS in meta else {}
+    if META_PACKAGES in meta and META_INTERPRETER in meta:
+        from ._index import variables
 
-    return {INDEX_HEADER: json.dumps(variables())}
+        headers[INDEX_HEADER] = json.dumps(variables())
+    return headers
 
 
 def _sent(client: Client, packed: PackedJob, request: CellRequest, means: Means, emit: Emit) -> JobRef:
     def say(sentence: str) -> None:
         emit(Noticed(sentence))
 
-    return submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed), say=say)
+    return submit(client, packed, means.ledger, notebook=request.notebook, cell=request.cell, headers=_headers(packed, request), say=say)
 
 
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
@@ -240,7 +272,8 @@ def follow(
 
     `take` records it.
     """
-    options = request.options
+    options, veil = request.options, Veil(request.secrets)
+    emit, unveiled = veil.over(emit), emit
     ended: Ended | None = None
     events = watch(
         means.client(ref.endpoint),
@@ -254,13 +287,14 @@ def follow(
         job=job,
     )
     for event in _traces.spanned("bacalhau.wait", events):
-        emit(event)
         if isinstance(event, Ended):
-            ended = event
+            veil.rest(unveiled)
+            ended = veil.facts(event)
+        emit(event)
     assert ended is not None, "a watch ends with Ended"
     if _published.is_wanted(ended):
         emit(Noticed("The log is incomplete: the result is fetched from what the job published."))
-        ended = _published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result)
+        ended = veil.facts(_published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result))
 
     def files(folder: Path, rights: Rights) -> Fetched:
         fetched = fetch_files(means.client(ref.endpoint), ref, folder, rights, said=_paced(emit), halted=stop.requested.is_set)
@@ -286,11 +320,13 @@ def _brought(
     stop: StopRequest | None = None,
 ) -> JobResult:
     """The result of a job that is over, and what is said of it; `files` brings those that the cell wrote."""
-    options = request.options
-    result = collect(ref, ended, language=request.language, options=options, route=route)
+    options, veil = request.options, Veil(request.secrets)
+    result = collect(ref, ended, language=request.language, options=options, route=route, veil=veil)
     if request.files is not None:
         result = _with_files(result, request, request.files, files)
     advise(result, request, route.target)
+    if result.error is not None:
+        veil.error(result.error)
     for notice in result.notices:
         emit(Noticed(notice))
     if not ref.endpoint.recording:

@@ -17,6 +17,7 @@ from . import _namespace, _traces
 from ._filetree import FileTree
 from ._joblog import LogBuffer, whole_log
 from ._placement import size
+from ._secrets import Veil
 from ._snapshot import Snapshot
 from ._stages import CellRequest, Endpoint, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
 from ._waiting import TICK, Drawing, awaited, heard, lines, news_within
@@ -330,9 +331,11 @@ class RemoteJob:
         if self._ref is None or self.client_of is None:
             return None
         try:
-            return whole_log(self.client_of(self._ref.endpoint), self._ref, counts)
+            found = whole_log(self.client_of(self._ref.endpoint), self._ref, counts)
         except BacalhauMagicError:
             return None
+        veil = Veil(self.request.secrets)
+        return [(stream, veil.text(text)) for stream, text in found] if found is not None else None
 
     # Waiting
 

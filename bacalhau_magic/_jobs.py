@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import _flow, _marks
+from . import _flow, _marks, _secrets
 from ._causes import Cause, causes
 from ._filetree import FileTree
 from ._job import RemoteJob
@@ -124,8 +125,20 @@ def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> 
     if language is None:
         raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
     asked = {"outputs": outputs if outputs is not None else names}
-    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True})
-    return CellRequest(code="", options=options, language=language, notebook=session.surroundings.notebook())
+    kept = secrets_of(session, job)
+    secret = tuple(name for name in job.task.meta.get(_marks.META_SECRETS, "").split(",") if name)
+    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": secret})
+    return CellRequest(code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook())
+
+
+def secrets_of(session: Session, job: Job) -> _secrets.Secrets:
+    """The values of a job's secrets as far as they are known here, so that what comes from it can be shown without them."""
+    names = [name for name in job.task.meta.get(_marks.META_SECRETS, "").split(",") if name]
+    known = session.known(job.id or "")
+    sent = known.request.secrets if known is not None else {}
+    pairs = [str(pair).partition("=") for pair in (job.task.engine.params or {}).get("EnvironmentVariables") or ()]
+    in_clear = {name: value for name, _, value in pairs if name in names}
+    return _secrets.Secrets({**_secrets.found([name for name in names if name not in sent and name not in in_clear]), **in_clear, **sent})
 
 
 def resubmit(session: Session, ref: JobRef) -> RemoteJob:
@@ -134,6 +147,10 @@ def resubmit(session: Session, ref: JobRef) -> RemoteJob:
     old = client.job(ref.job_id, ref.namespace, inputs=True)
     request = _request_of(session, old, None)
     target = session.local_target() if ref.endpoint.is_local else session.remote_target(ref.endpoint)
+    if target.is_local and request.options.secret:
+        # The node did not keep them, and what is sent is what they are now.
+        request = replace(request, secrets=_secrets.found(request.options.secret))
+        _secrets.required(request.options.secret, request.secrets)
     route = Route(target, "the job it repeats ran there", options=request.options)
     means = session.means
 
@@ -164,10 +181,12 @@ def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
     known = session.known(ref.job_id)
     if known is not None:
         return [(stream, line + "\n") for stream, line in known.logs()]
+    client = session.client(ref.endpoint)
     pieces: list[tuple[str, str]] = []
+    veil = _secrets.Veil(secrets_of(session, client.job(ref.job_id, ref.namespace)))
     with suppress(LogStreamError):
-        for piece in read_log(session.client(ref.endpoint), ref):
-            pieces.append(piece)
+        for stream, text in read_log(client, ref):
+            pieces.append((stream, veil.text(text)))
     return pieces
 
 

@@ -34,6 +34,8 @@ META_SANDBOX = "bacalhau-magic/sandbox"
 """Present ("1") in a job of the embedded node that may run isolated only (`--sandbox`)."""
 META_PACKAGES = "bacalhau-magic/packages"
 """Present ("1") in a job that installs packages before its cell: they stand in REQUIREMENTS_FILE."""
+META_SECRETS = "bacalhau-magic/secrets"
+"""Present in a job with secrets: their names, never a value, joined by commas."""
 
 META_PUBLISH = "bacalhau-magic/publish"
 """Present (PUBLISH_ANY) in a job of the embedded node whose files nobody asked for: they are published if there are any."""

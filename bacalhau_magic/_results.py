@@ -14,6 +14,7 @@ from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
 from ._reading import of_python, of_stdout, place_kept
+from ._secrets import Veil
 from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
 from ._wire import COMPLETED, STOPPED, Execution, ExecutionState
 from .errors import (
@@ -35,22 +36,24 @@ _TAIL_LINES, _TAIL = 20, 2000
 
 
 @_traces.traced("bacalhau.collect")
-def collect(ref: JobRef, ended: Ended, *, language: Language, options: JobOptions, route: Route | None = None) -> JobResult:
-    """What the job brought back; raises nothing: what went wrong is in `error`."""
+def collect(
+    ref: JobRef, ended: Ended, *, language: Language, options: JobOptions, route: Route | None = None, veil: Veil | None = None
+) -> JobResult:
+    """What the job brought back; raises nothing: what went wrong is in `error`. `veil` takes the job's secrets out."""
     result = JobResult(ref, ended.record, stdout=ended.stdout, stderr=ended.stderr, stdout_bytes=ended.stdout.encode("utf-8", "replace"))
     try:
-        return _collect(result, ended, language, options, route)
+        return _collect(result, ended, language, options, route, veil or Veil({}))
     except Exception as error:  # noqa: BLE001 - a result must never be lost to a defect of ours or a trick of the job's
         problem = CorruptResultError(f"The result can't be read ({type(error).__name__}: {error}).", job_id=ref.job_id)
         problem.__cause__ = error
         return replace(result, outcome="result", error=problem)
 
 
-def _collect(result: JobResult, ended: Ended, language: Language, options: JobOptions, route: Route | None) -> JobResult:
+def _collect(result: JobResult, ended: Ended, language: Language, options: JobOptions, route: Route | None, veil: Veil) -> JobResult:
     bundle, problem = None, ended.problem
     if ended.blob is not None:
         try:
-            bundle = open_bundle(ended.blob, bundle_limit(options.max_result))
+            bundle = veil.bundle(open_bundle(ended.blob, bundle_limit(options.max_result)))
         except PacketError as damage:
             problem = str(damage)
     if bundle is None:
@@ -69,6 +72,8 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         said, how = place_kept(bundle, "", options, "last")
         lost = f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"
         result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
+    elif "holds the secret" in bundle.unsendable.get("", ""):
+        result = replace(result, notices=(*result.notices, f"No value came back, only its text: {bundle.unsendable['']}."))
     if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
         result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
     error = _of_outcome(result, bundle, options)

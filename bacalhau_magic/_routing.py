@@ -6,6 +6,7 @@ What is configured or built in is cut or left out, and the card says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from ._languages import Language
 from ._placement import capacity, holds, spelled
 from ._stages import Availability, Route, Target
 from ._values import publisher
-from ._wire import NodeState
+from ._wire import BuildVersion, NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
 from .options import JobOptions, size_text, spelling
 
@@ -162,7 +163,9 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
         _fit_interpreter(fit, target, language)
         _fit_isolation(fit, target)
         _fit_constraints(fit, target.nodes)
+        _fit_secrets_here(fit, target)
     else:
+        _fit_secrets(fit, target)
         _fit_streams(fit, target)
     _fit_publisher(fit, target)
     _fit_packages(fit, target)
@@ -236,6 +239,36 @@ def _fit_isolation(fit: _Fit, target: Target) -> None:
             fit.lacks(name, f"the executor {executor} can't limit it ({why})", "Leave it out, or use --runtime bacalhau.", **unkept)
     if target.limits.get("cpu") == _marks.LIMIT_AFFINITY and "cpu" in fit.options.asked and fit.options.cpu % 1:
         fit.say(f"--cpu {fit.options.cpu:g}: the local node gives whole CPUs, the fraction is not enforced.")
+
+
+def _fit_secrets_here(fit: _Fit, target: Target) -> None:
+    """The embedded node takes secrets beside the spec, over its own door alone."""
+    if not fit.options.secret:
+        return
+    if not target.endpoint.socket:
+        fit.lacks("secret", "secrets go over its unix socket, and it is reached by another door", "Use --runtime local.")
+    if fit.options.secret_in_spec:
+        fit.lacks("secret_in_spec", "secrets stay out of the spec there", "Leave it out.", secret_in_spec=False)
+
+
+_FORWARDS = (1, 6, 4)
+"""The first version that gives a job a variable of the node's own, `env:NAME`."""
+
+
+def _fit_secrets(fit: _Fit, target: Target) -> None:
+    """A cluster's spec has no place for a secret: its nodes bring their own value, or it goes in clear where that is asked for."""
+    options = fit.options
+    if not options.secret or options.secret_in_spec:
+        return
+    version = BuildVersion(git_version=target.version).number
+    in_clear = "--secret-in-spec sends the value in clear, for whoever may read the job."
+    if version is None or version < _FORWARDS:
+        told = f"its version is {target.version}" if version else "its version can't be read"
+        fit.lacks("secret", f"servers take a secret from the node's own environment from 1.6.4 on, and {told}", in_clear)
+    if odd := next((name for name in options.secret if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name)), ""):
+        fit.lacks("secret", f"servers want capital letters, digits and _ in a name, not {odd}", f"Name it {odd.upper()}. {in_clear}")
+    names = ", ".join(options.secret)
+    fit.say(f"{names}: the node's own value is used, where its operator allows that (Compute.Env.AllowList); yours is not sent.")
 
 
 def _fit_packages(fit: _Fit, target: Target) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _settings, _shellhook, _tapes, _targets, _trust, packing
+from . import _argspec, _flow, _secrets, _settings, _shellhook, _tapes, _targets, _trust, packing
 from . import _sources as sources
 from ._cellnames import CellNames, read
 from ._definitions import partial_of
@@ -293,6 +293,11 @@ class Session:
             raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
         around = self.surroundings
+        env = _environment(complete, self.folder)
+        if both := sorted(set(complete.secret) & set(env)):
+            raise OptionError(
+                f"--secret {both[0]}: --env-file sets it too, and in clear.", option="secret", hint="Leave one of the two out."
+            )
         captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
         pinned: tuple[str, ...] = ()
         if language.is_python:
@@ -309,7 +314,8 @@ class Session:
             language=language,
             inputs=captured.items,
             steps=captured.steps,
-            env=_environment(complete, self.folder),
+            env=env,
+            secrets=_secrets.found(complete.secret),
             notebook=around.notebook(),
             cell=around.cell(),
             interpreter=sys.executable,
@@ -338,7 +344,10 @@ class Session:
 
     def spec(self, request: CellRequest) -> Text:
         """The spec of a job that is not sent: shown, or written whole to the file that `--save` names."""
-        job, file = _flow.prepare(request, self._means(self.settings_for(request.options)))[1].job, request.options.save
+        file = request.options.save
+        if file is not None and request.options.secret_in_spec:
+            raise OptionError("--save would write the secrets into a file.", option="save", hint="Leave --secret-in-spec out, or --save.")
+        job = _flow.prepare(request, self._means(self.settings_for(request.options)))[1].job
         if file is None:
             return Text(packing.yaml(packing.shown(job)))
         place = self.folder / Path(file).expanduser()

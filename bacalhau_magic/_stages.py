@@ -204,6 +204,8 @@ class CellRequest:
     steps: tuple[Step, ...] = ()
     """What a Python job does before the cell, in order; empty where no definition is sent."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The values of `options.secret`, as far as they are known here."""
     notebook: str = ""
     cell: str = ""
     interpreter: str = ""

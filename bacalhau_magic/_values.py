@@ -138,13 +138,17 @@ def read_pairs(value: object) -> dict[str, str]:
 def read_env(value: object) -> dict[str, str]:
     pairs = read_pairs(value)
     for key, item in pairs.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-            raise ValueError(f"expected an environment variable's name, not {key!r}")
-        if key.upper().startswith("BACALHAU_"):
-            raise ValueError(f"{key!r} begins with BACALHAU_, which Bacalhau keeps for itself")
+        _check_variable(key)
         if "\0" in item:
             raise ValueError(f"the value of {key!r} holds a null character")
     return pairs
+
+
+def _check_variable(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"expected an environment variable's name, not {name!r}")
+    if name.upper().startswith("BACALHAU_"):
+        raise ValueError(f"{name!r} begins with BACALHAU_, which Bacalhau keeps for itself")
 
 
 def read_labels(value: object) -> dict[str, str]:
@@ -203,6 +207,19 @@ def read_texts(value: object) -> tuple[Any, ...]:
     if isinstance(value, list | tuple):
         return tuple(value)
     raise ValueError(f"expected a text or a list, not {value!r}")
+
+
+def read_variables(value: object) -> tuple[str, ...]:
+    """Names of environment variables: "A", "A,B", or a list of such texts; each once."""
+    texts = read_texts(value)
+    names = [name.strip() for text in texts if isinstance(text, str) for name in text.split(",")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("expected names of environment variables")
+    for name in names:
+        if "=" in name:
+            raise ValueError(f"expected a name alone, not {name.partition('=')[0]}=…; the value comes from the environment or the keyring")
+        _check_variable(name)
+    return tuple(dict.fromkeys(names))
 
 
 def read_packages(value: object) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from ._values import (
     read_packages,
     read_plain_text,
     read_publisher,
-    read_texts,
+    read_variables,
     read_whole,
     size,
     size_text,
@@ -123,8 +123,14 @@ class JobOptions(BaseModel):
     env_file: Annotated[PlainText | None, Option("inputs", "FILE")] = Field(
         None, description="A file of K=V lines for the job's environment."
     )
-    secret: Annotated[Annotated[tuple[str, ...], BeforeValidator(read_texts)], Option("inputs", "NAME", repeatable=True, later=_LATER)] = (
-        Field((), description="A secret to hand to the job by name.")
+    secret: Annotated[
+        Annotated[tuple[str, ...], BeforeValidator(read_variables, json_schema_input_type=str)],
+        Option("inputs", "NAME", repeatable=True, configurable=False),
+    ] = Field(
+        (), description="A variable of this environment, or of the keyring, that the job gets and its spec, log and results don't show."
+    )
+    secret_in_spec: Annotated[Flag, Option("inputs", configurable=False)] = Field(
+        False, description="On a cluster: put the secrets into the job's spec in clear, for whoever may read the job."
     )
 
     outputs: Annotated[Names, Option("results", "NAMES", short=("-o", "--output"), repeatable=True, configurable=False)] = Field(
@@ -282,7 +288,7 @@ def option_of(name: str) -> Option | None:
     return None
 
 
-FUTURE = frozenset({"allow_pickle", "trust_html", "secret_in_spec"})
+FUTURE = frozenset({"allow_pickle", "trust_html"})
 """Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from .._marks import FORMAT, PACKAGES_FOLDER, PAYLOAD_FOLDER, REQUIREMENTS_FILE
 from .._stages import CellRequest, InputItem
 from ..errors import UnsendableInputError
-from ..remote import FILES, PACKAGES
+from ..remote import FILES, PACKAGES, REDACTION
 
 _FILE_LIMIT = 10 * 2**20
 """Bytes of one file inside an inline archive; a real node's own limit."""
@@ -105,7 +105,7 @@ def payload(request: CellRequest, nonce: str, *, compiled: bool = False, elsewhe
     With `compiled` the wrapper comes in one file with its bytecode for this Python, for a job that this very Python will run.
     """
     packages = request.options.pip
-    archive = Archive(_wrapper(request.language.wrapper, compiled, bool(packages)))
+    archive = Archive(_wrapper(request.language.wrapper, compiled, bool(packages), bool(request.options.secret)))
     hidden = PurePosixPath(PAYLOAD_FOLDER)
     code = request.code if request.code.endswith("\n") else request.code + "\n"
     archive.file(hidden / request.language.file, code.encode())
@@ -142,10 +142,10 @@ def targeted(item: InputItem, elsewhere: Collection[str] = ()) -> tuple[str, byt
 
 
 @cache
-def _wrapper(name: str, compiled: bool, packages: bool) -> Archive:
-    """The wrapper's own files: the same in every job, with one more where packages are installed."""
+def _wrapper(name: str, compiled: bool, packages: bool, secrets: bool) -> Archive:
+    """The wrapper's own files: the same in every job, with one more where packages are installed, and one where there are secrets."""
     archive = Archive()
-    files = (*FILES[name], PACKAGES) if packages else FILES[name]
+    files = (*FILES[name], *([PACKAGES] if packages else []), *([REDACTION[name]] if secrets else []))
     sources = {file: (resources.files("bacalhau_magic.remote") / file).read_bytes() for file in files}
     first = FILES[name][0]
     if compiled and first.endswith(".py"):
@@ -254,6 +254,7 @@ def _facts(request: CellRequest, nonce: str, keeps: bool) -> dict[str, str]:
         "command": list(language.command),
         "packages": bool(options.pip),
         "keeps": keeps,
+        "secrets": list(options.secret),
         "steps": [{"name": step.name, "source": step.source} for step in request.steps],
         "vars": [item.name for item in values if item.name not in stepped] if language.is_python else [],
         "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},
@@ -270,6 +271,7 @@ def _facts(request: CellRequest, nonce: str, keeps: bool) -> dict[str, str]:
                 "BM_TIMEOUT": f"{options.run_seconds:g}",
                 "BM_COMMAND": shlex.join(language.command),
                 "BM_ARGS": shlex.join(options.args),
+                "BM_SECRETS": " ".join(options.secret),
             }
         )
         files["vars.sh"] = "".join(f"export {name}={shlex.quote(text or '')}\n" for name, text in facts["text_vars"].items())  # type: ignore[attr-defined]

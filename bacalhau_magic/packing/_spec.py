@@ -59,6 +59,7 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
         tasks=[
             _wire.Task(
                 engine=_engine(request),
+                env=_forwarded(request, target),
                 meta=_meta(request, route, nonce),
                 resources=_resources(options),
                 network=_wire.Network(type=_NETWORKS[options.network], domains=list(options.domain) or None),
@@ -99,8 +100,14 @@ def repacked(old: _wire.Job, route: Route) -> PackedJob:
 
 
 def shown(job: _wire.Job) -> dict[str, Any]:
-    """The job's spec for people: as it is sent, the archives shortened to their size."""
+    """The job's spec for people: as it is sent, the archives shortened to their size, secrets without their values."""
     spec = job.wire()
+    for task in spec["Tasks"]:
+        names = task.get("Meta", {}).get(_marks.META_SECRETS, "").split(",")
+        variables = task["Engine"].get("Params", {}).get("EnvironmentVariables")
+        if isinstance(variables, list):
+            hidden = [f"{pair.partition('=')[0]}=••••" if str(pair).partition("=")[0] in names else pair for pair in variables]
+            task["Engine"]["Params"]["EnvironmentVariables"] = hidden
     for source in [source for task in spec["Tasks"] for source in task["InputSources"]]:
         url = str((source["Source"].get("Params") or {}).get("URL", ""))
         if url.startswith("data:"):
@@ -130,9 +137,20 @@ def _engine(request: CellRequest) -> _wire.SpecConfig:
             "Image": request.options.image or request.language.image,
             "Entrypoint": [*command, _marks.OUTPUTS_PATH],
             "Parameters": [],
-            "EnvironmentVariables": [f"{name}={value}" for name, value in request.env.items()],
+            "EnvironmentVariables": [f"{name}={value}" for name, value in {**request.env, **_in_clear(request)}.items()],
         },
     )
+
+
+def _in_clear(request: CellRequest) -> Mapping[str, str]:
+    return {name: request.secrets[name] for name in request.options.secret} if request.options.secret_in_spec else {}
+
+
+def _forwarded(request: CellRequest, target: Target) -> dict[str, str] | None:
+    """What a cluster's node takes from its own environment; the embedded node gets values beside the spec."""
+    if target.is_local or request.options.secret_in_spec or not request.options.secret:
+        return None
+    return {name: f"env:{name}" for name in request.options.secret}
 
 
 def _runs_here(request: CellRequest, route: Route) -> bool:
@@ -151,6 +169,8 @@ def _meta(request: CellRequest, route: Route, nonce: str) -> dict[str, str]:
         _marks.META_MAX_RESULT: str(options.max_result),
         _marks.META_TIMEOUT: f"{options.run_seconds:g}",
     }
+    if options.secret:
+        meta[_marks.META_SECRETS] = ",".join(options.secret)
     if options.pip:
         meta[_marks.META_PACKAGES] = "1"
     if _runs_here(request, route):

@@ -21,3 +21,6 @@ FILES = {
 
 PACKAGES = "packages.py"
 """A further file of the Python wrapper, in a job that installs packages."""
+
+REDACTION = {"python": "redaction.py", "node": "redaction.mjs", "sh": "redaction.awk"}
+"""A further file of each wrapper, in a job with secrets."""

@@ -38,8 +38,10 @@ function writeAll(fd, data) {
 }
 
 class Recorder {
-  constructor(nonce, limit) {
+  constructor(nonce, limit, streams = {}, redactor = null) {
     this.nonce = nonce;
+    this.streams = streams;
+    this.redactor = redactor;
     this.seq = 0;
     this.atLineStart = true;
     this.kept = { stdout: [], stderr: [] };
@@ -47,7 +49,8 @@ class Recorder {
     this.truncated = new Set();
   }
 
-  copy(stream, data) {
+  copy(stream, data, last = false) {
+    if (this.streams[stream]) data = this.streams[stream].feed(data, last);
     if (!data.length) return;
     if (stream === "stdout") this.atLineStart = data[data.length - 1] === 10;
     writeAll(stream === "stdout" ? 1 : 2, data);
@@ -71,6 +74,8 @@ class Recorder {
   }
 
   blob(header) {
+    for (const stream of Object.keys(this.streams)) this.copy(stream, Buffer.alloc(0), true);
+    if (this.redactor) header = this.redactor.facts(header);
     const parts = ["stdout", "stderr"].map((name) => [name, Buffer.concat(this.kept[name])]);
     header.parts = parts.map(([name, data]) => ({ name, size: data.length }));
     header.truncated = [...this.truncated];
@@ -84,6 +89,15 @@ class Recorder {
     const sha256 = createHash("sha256").update(blob).digest("hex");
     this.packet("e", Buffer.from(JSON.stringify({ size: blob.length, sha256, pieces })));
   }
+}
+
+/** A recorder that takes the job's secrets out of what it copies, where the job has some. */
+async function makeRecorder(request) {
+  if (!request.secrets?.length) return new Recorder(request.nonce, request.max_result);
+  const { Stream, ofJob } = await import(pathToFileURL(path.join(HERE, "redaction.mjs")).href);
+  const redactor = ofJob(request);
+  const streams = { stdout: new Stream(redactor), stderr: new Stream(redactor) };
+  return new Recorder(request.nonce, request.max_result, streams, redactor);
 }
 
 function makeWork(given) {
@@ -216,7 +230,7 @@ function verdict(request, ended) {
 
 async function supervise() {
   const request = readRequest();
-  const recorder = new Recorder(request.nonce, request.max_result);
+  const recorder = await makeRecorder(request);
   if (request.file.endsWith("ts") && !stripsTypes()) {
     const evalue = `TypeScript needs Node.js 22.18 or newer; where the cell runs it is ${process.versions.node}. Choose an --image that has it, such as node:24-slim.`;
     const error = { ename: "Error", evalue, traceback: `Error: ${evalue}\n`, mro: ["Error"] };

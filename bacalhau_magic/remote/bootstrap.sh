@@ -34,6 +34,22 @@ for bm_tool in base64 sha256sum mkfifo tee awk wc head tail tr; do
 done
 [ -n "$bm_packets" ] && { mkfifo "$bm_own/1" "$bm_own/2" 2>/dev/null || bm_packets=; }
 
+# Secrets are taken out of what the cell writes, by lines; where that can't be done the cell does not run.
+BM_SECRETS=${BM_SECRETS-}
+bm_redacted() { # the rules stand in no file and in no list of processes
+  LC_ALL=C sed -u -f /dev/fd/5 5<<EOF
+$bm_rules
+EOF
+}
+if [ -n "$BM_SECRETS" ]; then
+  bm_rules=$(BM_SECRETS=$BM_SECRETS LC_ALL=C awk -f "$bm_here/redaction.awk" </dev/null)
+  if [ -z "$bm_packets" ] || [ -z "$bm_rules" ] || [ "$(printf 'a\000\377' | bm_redacted 2>/dev/null | wc -c | tr -d ' ')" != 3 ]; then
+    echo "bacalhau: the secrets can't be kept out of the log here: that needs awk, GNU sed, mkfifo, base64 and sha256sum." >&2
+    cd / && rm -rf "$bm_work"
+    exit 70
+  fi
+fi
+
 bm_pid=
 bm_kill() { # the cell's whole group, where it has one
   if [ -n "$bm_group" ]; then kill -9 "-$bm_pid" 2>/dev/null; else kill -9 "$bm_pid" 2>/dev/null; fi
@@ -47,10 +63,17 @@ bm_seq=0
 if [ -n "$bm_packets" ]; then
   printf '@bacalhau %s 0 s - - %s\n' "$BM_NONCE" "$(bm_encode '{"language":"sh","version":""}')"
   bm_seq=1
-  tee "$bm_own/stdout" <"$bm_own/1" &
-  bm_tee1=$!
-  tee "$bm_own/stderr" <"$bm_own/2" >&2 &
-  bm_tee2=$!
+  if [ -n "$BM_SECRETS" ]; then
+    bm_redacted <"$bm_own/1" | tee "$bm_own/stdout" &
+    bm_tee1=$!
+    bm_redacted <"$bm_own/2" | tee "$bm_own/stderr" >&2 &
+    bm_tee2=$!
+  else
+    tee "$bm_own/stdout" <"$bm_own/1" &
+    bm_tee1=$!
+    tee "$bm_own/stderr" <"$bm_own/2" >&2 &
+    bm_tee2=$!
+  fi
   exec 8>"$bm_own/1" 9>"$bm_own/2"
 else
   exec 8>&1 9>&2
@@ -75,7 +98,7 @@ bm_has setsid && bm_group=setsid
       export BASH_ENV="$bm_own/env.sh"
       ;;
   esac
-  unset BM_NONCE BM_FILE BM_MAX_RESULT BM_TIMEOUT BM_COMMAND BM_ARGS
+  unset BM_NONCE BM_FILE BM_MAX_RESULT BM_TIMEOUT BM_COMMAND BM_ARGS BM_SECRETS
   exec $bm_group "$@"
 ) &
 bm_pid=$!

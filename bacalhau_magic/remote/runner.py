@@ -22,6 +22,7 @@ class _InputError(Exception):
 def run(request, here, say):
     """Runs the cell; `say` takes bytes for the supervisor: S, displays as they come, then R and the result. Returns an exit code."""
     codec = load("codec")
+    redactor = load("redaction").of_job(request) if request.get("secrets") else None  # before the cell changes its environment
     filename = request.get("filename") or request["file"]
     path = os.path.join(here, request["file"])
     space = _prepare(request, path)
@@ -45,11 +46,11 @@ def run(request, here, say):
     try:
         code = _compiled(source, filename, request.get("show"))
         _execute(code, space)
-        _finish(codec, request, space, known, header, parts, files, displays)
+        _finish(codec, request, space, known, redactor, header, parts, files, displays)
     except SystemExit as stop:
         header.update(outcome="exit", exit_code=_exit_code(stop.code))
         if header["exit_code"] == 0 and request.get("outputs"):
-            _outputs(codec, request, space, known, header, parts, request["max_result"], files)
+            _outputs(codec, request, space, known, redactor, header, parts, request["max_result"], files)
     except BaseException as problem:
         header.update(outcome="error", exit_code=1, error=_described(problem, source, filename, request.get("steps", ())))
     displays.end(header)
@@ -195,55 +196,58 @@ def _execute(code, space):
     asyncio.run(type(_execute)(code, space)())
 
 
-def _encoded(codec, value, name, room, space, known):
-    """A value's bytes; a class that only the cell defines is nobody's on the other side."""
+def _encoded(codec, value, name, room, space, known, redactor):
+    """A value's bytes; a class that only the cell defines is nobody's on the other side, and a secret stays in the job."""
     met = []
     data = codec.dumps(value, name, room, met)
     for kind in met:
         outer = space.get(kind.__qualname__.partition(".")[0])
         if kind.__module__ == "__main__" and not any(outer is made for made in known):
             raise codec.Unsendable(name, codec.type_name(value), "of the class %s, which only the cell has" % kind.__qualname__)
+    secret = redactor.held(data) if redactor else ""
+    if secret:
+        raise codec.Unsendable(name, codec.type_name(value), "and holds the secret %s, which stays in the job" % secret)
     return data
 
 
-def _finish(codec, request, space, known, header, parts, files, displays):
+def _finish(codec, request, space, known, redactor, header, parts, files, displays):
     """Encodes the value and the wanted names."""
     room = request["max_result"]
     shown = _VALUE in space
     value = space.pop(_VALUE, None)
     if shown and request.get("value"):
         try:
-            data = _encoded(codec, value, "the cell's value", room, space, known)
+            data = _encoded(codec, value, "the cell's value", room, space, known, redactor)
             parts.append(("value", codec.type_name(value), data))
             room -= len(data)
             shown = False
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[""] = str(reason)
             if isinstance(reason, codec.TooLarge):  # of what else can't travel the display is all that was wanted
-                _keep(codec, header, files, "", value, reason)
+                _keep(codec, header, files, redactor, "", value, reason)
     if shown and value is not None:
         mime = displays.mime(value)
         if mime is not None:
             parts.append(("mime", "", mime))
-    _outputs(codec, request, space, known, header, parts, room, files)
+    _outputs(codec, request, space, known, redactor, header, parts, room, files)
 
 
-def _outputs(codec, request, space, known, header, parts, room, files):
+def _outputs(codec, request, space, known, redactor, header, parts, room, files):
     for name in request.get("outputs", ()):
         if name not in space:
             header.setdefault("missing", []).append(name)
             continue
         try:
-            data = _encoded(codec, space[name], name, room, space, known)
+            data = _encoded(codec, space[name], name, room, space, known, redactor)
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[name] = str(reason)
-            _keep(codec, header, files, name, space[name], reason)
+            _keep(codec, header, files, redactor, name, space[name], reason)
             continue
         parts.append(("output:" + name, codec.type_name(space[name]), data))
         room -= len(data)
 
 
-def _keep(codec, header, files, name, value, reason):
+def _keep(codec, header, files, redactor, name, value, reason):
     """Leaves a value that does not travel among the job's files: in the codec's own form where only its size was in the way, else pickled."""
     if not files:
         return
@@ -254,6 +258,8 @@ def _keep(codec, header, files, name, value, reason):
             import pickle
 
             data, suffix = pickle.dumps(value), ".pickle"
+        if redactor and redactor.held(data):
+            return
         place = _free(files, name or "value", suffix)
         with open(place, "xb") as file:
             file.write(data)

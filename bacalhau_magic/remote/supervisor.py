@@ -94,9 +94,9 @@ def mark(nonce):
 
 
 class Recorder:
-    """Copies the cell's output as it comes and keeps its first `limit` bytes a stream."""
+    """Copies the cell's output as it comes, without the job's secrets, and keeps its first `limit` bytes a stream."""
 
-    def __init__(self, nonce, limit):
+    def __init__(self, nonce, limit, redactor=None):
         self.mark = mark(nonce)
         self.held = b""  # the beginning of what may be a mark
         self.copied = 0  # bytes of stdout
@@ -106,6 +106,9 @@ class Recorder:
         self.room = {"stdout": limit, "stderr": limit}
         self.truncated = []
         self.out = None
+        self.redactor = redactor
+        self.streams = {name: load("redaction").Stream(redactor) for name in self.kept} if redactor else {}
+        self.lines = load("redaction").Stream(redactor) if redactor else None
 
     def begin(self):
         """What is left to load, while the cell's process starts."""
@@ -114,13 +117,9 @@ class Recorder:
         self.packets = load("packets")
         self.out = self.packets.Writer(self.nonce, lambda data: write_all(1, data))
 
-    def finish(self):
-        """Copies what was held back for a mark that never came."""
-        held, self.held = self.held, b""
-        if held:
-            self._copy("stdout", held)
-
-    def copy(self, stream, data):
+    def copy(self, stream, data, last=False):
+        if stream in self.streams:
+            data = self.streams[stream].feed(data, last)
         if stream == "stdout":
             data = self._unmarked(self.held + data)
         self._copy(stream, data)
@@ -165,6 +164,26 @@ class Recorder:
         if room:
             self.kept[stream].append(data[:room])
             self.room[stream] = max(0, room - len(data))
+
+    def plain(self, data):
+        """Lines that are none of the cell's: they are shown, and not kept."""
+        self.out.plain(self.lines.feed(data, last=data[-1:] == b"\n") if self.lines else data)
+
+    def finish(self):
+        """Copies what was held back: it could have been the beginning of a secret, or of a mark that never came."""
+        for stream in self.streams:
+            self.copy(stream, b"", last=True)
+        held, self.held = self.held, b""
+        if held:
+            self._copy("stdout", held)
+
+    def bundle(self, header, parts):
+        """The result, without the job's secrets in its header and displays; the cell's process has kept them out of its values."""
+        if self.redactor:
+            header = self.redactor.facts(header)
+            parts = [(name, kind, self.redactor.shown(name, data)) for name, kind, data in parts]
+        printed = [(stream, "", b"".join(self.kept[stream])) for stream in ("stdout", "stderr")]
+        return self.packets.pack_bundle(header, printed + parts)
 
     def started(self, request):
         facts = '{"language":"python","version":"%s"}' % ".".join(map(str, sys.version_info[:3]))
@@ -464,10 +483,11 @@ def main():
     request = read_request()
     if len(sys.argv) > 3 and sys.argv[2] == "--cell":
         return child(request, sys.argv[3], outputs)
-    recorder = Recorder(request["nonce"], request["max_result"])
+    redactor = load("redaction").of_job(request) if request.get("secrets") else None
+    recorder = Recorder(request["nonce"], request["max_result"], redactor)
     if len(sys.argv) > 2 and sys.argv[2] == "--install":
         say_installing(recorder)
-        problem = load("packages").install(HERE, outputs, recorder.out)
+        problem = load("packages").install(HERE, outputs, recorder)
         return refuse(recorder, problem) if problem else 0
     work, outputs = make_work(outputs)
 
@@ -479,7 +499,7 @@ def main():
     try:
         if request.get("packages"):
             say_installing(recorder)
-            packages, problem = load("packages").bring(HERE, work, recorder.out)
+            packages, problem = load("packages").bring(HERE, work, recorder)
             if problem:
                 return refuse(recorder, problem)
         if hasattr(os, "fork") and sys.platform.startswith("linux") and not request.get("spawn"):
@@ -498,9 +518,8 @@ def main():
     header["truncated"] = recorder.truncated + (["displays"] if header.pop("displays_cut", False) else [])
     header["phases"] = {"run": round(seconds, 6)}
     header["python"] = ".".join(map(str, sys.version_info[:3]))
-    printed = [(stream, "", b"".join(recorder.kept[stream])) for stream in ("stdout", "stderr")]
     shown = [("display:%d" % number, "", data) for number, data in sorted(control.displays.items())]
-    blob = recorder.packets.pack_bundle(header, printed + shown + parts)
+    blob = recorder.bundle(header, shown + parts)
     if len(blob) >= LONG:
         widen(1)
     recorder.out.blob(blob)
@@ -517,7 +536,7 @@ def refuse(recorder, problem):
     """The result of a cell that could not begin because of its packages."""
     error = {"ename": "InstallError", "evalue": problem, "traceback": problem + "\n", "mro": []}
     header = {"outcome": "exit", "exit_code": 1, "error": error, "unsendable": {}, "missing": [], "displays": []}
-    recorder.out.blob(recorder.packets.pack_bundle(header, []))
+    recorder.out.blob(recorder.bundle(header, []))
     return 1
 
 

@@ -53,7 +53,7 @@ def lay_out(folder, code, language, inputs, **changes):
     wrapper = WRAPPERS[language]
     own = folder / "inputs" / ".bacalhau"
     (own / "vars").mkdir(parents=True)
-    for name in remote.FILES[wrapper]:
+    for name in (*remote.FILES[wrapper], *([remote.REDACTION[wrapper]] if changes.get("secrets") else [])):
         shutil.copy(HERE / name, own / name)
     request = {
         "format": 1, "nonce": NONCE, "language": language, "file": FILES[language], "filename": "cell", "outputs": [], "as": "auto", "show": True,
@@ -79,6 +79,7 @@ def lay_out(folder, code, language, inputs, **changes):
     }
     words["BM_COMMAND"] = shlex.join(request["command"])
     words["BM_ARGS"] = shlex.join(request["args"])
+    words["BM_SECRETS"] = " ".join(request.get("secrets", ()))
     (own / "request.sh").write_text("".join(f"{key}={shlex.quote(text)}\n" for key, text in words.items()))
     (own / "vars.sh").write_text("".join(f"export {key}={shlex.quote(text)}\n" for key, text in request["text_vars"].items()))
     return own
