@@ -294,7 +294,7 @@ def test_help_names_every_option() -> None:
     for name in LINES:
         assert name == "args" or spelling(name) in text
     assert "--pip" in text
-    assert "--secret " not in text
+    assert "--trust-html" not in text
     assert "--cpu" in argspec.help_text("resources")
     assert "--lang" not in argspec.help_text("resources")
     assert argspec.help_text("max_result").split()[:2] == ["--max-result", "SIZE"]
