@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ._job import RemoteJob
 from ._overview import Overview
@@ -17,6 +18,7 @@ _SLOW = 1.0
 _MANY = 10
 
 Stop = Callable[[int | None], None]
+Receipt = Callable[[RemoteJob], Mapping[str, Any]]
 
 
 def stop(jobs: Sequence[RemoteJob], number: int | None) -> None:
@@ -34,6 +36,8 @@ class _Card:
         self.jobs = jobs
         self.view: View | None = None
         self.drawn = 0.0
+        self.said = ("", 0)
+        """What its receipt tells of: whether its jobs are sent or over, and how many they are."""
         self.over = 0
         """Of how many jobs the end was drawn."""
 
@@ -41,20 +45,25 @@ class _Card:
     def shows(self) -> Drawn:
         return self.jobs[0].snapshot if len(self.jobs) == 1 else Overview(tuple(job.snapshot for job in self.jobs))
 
-    def draw(self, now: float) -> None:
-        """Draw when it is time."""
+    def draw(self, now: float, receipt: Receipt) -> None:
+        """Draw when it is time; beside it the receipt of its one job: once that was sent, and at its end."""
         jobs = list(self.jobs)
         over = all(job.done() for job in jobs)
         if self.view is not None and (over or now - self.drawn >= (_SLOW if len(self.jobs) > _MANY else _PAUSE)):
             self.drawn = now
             self.view.draw(self.shows.at(time.time()))
+            said = ("over" if over else "sent" if jobs[0].is_sent else "", len(jobs))
+            if said != self.said:
+                self.said = said
+                self.view.describe(receipt(jobs[0]) if len(jobs) == 1 else {})
         self.over = len(jobs) if over else 0
 
 
 class Cards:
     """The live cards of one process; views are opened on the main thread, and drawn on a thread of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, receipt: Receipt) -> None:
+        self._receipt = receipt
         self._lock = threading.Lock()
         self._cards: list[_Card] = []
         self._last: _Card | None = None
@@ -111,7 +120,7 @@ class Cards:
             with self._lock:
                 cards = list(self._cards)
             for card in cards:
-                card.draw(time.monotonic())
+                card.draw(time.monotonic(), self._receipt)
             with self._lock:
                 # A job may have joined since, also one that is over already.
                 self._cards = [card for card in self._cards if card.over < len(card.jobs)]

@@ -30,7 +30,7 @@ class ShellDisplay(Display):
         self._front = front
         self._session = session
         self._told = ""
-        self._cards = Cards()
+        self._cards = Cards(lambda job: self._receipt(job, live=True))
         self._announced = ""
         """The run of a cell that has said already that its jobs were submitted."""
 
@@ -59,7 +59,7 @@ class ShellDisplay(Display):
         """Show a finished job's outputs in their order; returns the cell's value, which the shell shows."""
         options = job.request.options
         live = self._front.place() != "batch" and self._front.kernel is not None
-        facts = receipt(job.snapshot, keep=self._session.settings.receipt, live=live)  # type: ignore[arg-type]
+        facts = self._receipt(job, live=live)
         shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result)), facts)
         value = None
         for output in outputs(result, options, receipt=facts, log_shown=view.shows_log):
@@ -74,6 +74,9 @@ class ShellDisplay(Display):
             elif output.kind == "display" or not (shown or self._front.kernel is None):
                 self._publish(dict(output.data), dict(output.metadata))
         return value
+
+    def _receipt(self, job: RemoteJob, *, live: bool) -> dict[str, Any]:
+        return receipt(job.snapshot, keep=self._session.settings.receipt, live=live)  # type: ignore[arg-type]
 
     def summed(self, view: View, overview: Overview) -> None:
         static = bundle(outcome_of_snapshot(overview))

@@ -62,6 +62,7 @@ class CardView:
         self._card: Card | None = None
         self._handle: DisplayHandle | None = None
         self._drawn: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
 
     def open(self, snapshot: Drawn) -> None:
         with suppress(Exception):
@@ -82,15 +83,20 @@ class CardView:
         with suppress(Exception):
             self._static = dict(static)
             if self._handle is not None and self._card is not None:
-                self._handle.update(self._data(self._card), raw=True)  # type: ignore[no-untyped-call]
+                self._handle.update(self._data(self._card), raw=True, metadata=self._metadata)  # type: ignore[no-untyped-call]
                 return True
         return False
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        if self._metadata != metadata:
+            self._metadata = dict(metadata)
+            self.keep(self._static)
 
     def settle(self) -> None:
         """The kernel ends, and the card with it: leave the static data alone in its place."""
         with suppress(Exception):
             if self._handle is not None and self._static:
-                self._handle.update(dict(self._static), raw=True)  # type: ignore[no-untyped-call]
+                self._handle.update(dict(self._static), raw=True, metadata=self._metadata)  # type: ignore[no-untyped-call]
 
     def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
         replaced = False

@@ -102,6 +102,9 @@ class TextView:
     def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False
 
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        pass
+
     def settle(self) -> None:
         pass
 

@@ -34,6 +34,9 @@ class View(Protocol):
     def keep(self, static: Mapping[str, Any]) -> bool:
         """Live on after the cell, with `static` as the MIME data that is saved; False where the view can't."""
 
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """Save `metadata` beside a view that lives on, for who reads the notebook without its kernel."""
+
     def settle(self) -> None:
         """The process ends: leave what can stand without it."""
 
@@ -57,6 +60,9 @@ class NoView:
 
     def keep(self, static: Mapping[str, Any]) -> bool:  # noqa: ARG002
         return False
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        pass
 
     def settle(self) -> None:
         pass

@@ -207,17 +207,20 @@ export interface IReceipt {
   node: string;
   started: string;
   seconds: number | null;
+  /** How it ended; null where that is not known, as of a job that went on when its kernel ended. */
+  outcome: Outcome | null;
   route: string;
   notices: string[];
 }
 
 export type Outcome = "completed" | "failed" | "stopped" | "submitted";
 
+const isOutcome = oneOf<Outcome>("completed", "failed", "stopped", "submitted");
+
 /** An output's outcome, or null where the data is not ours. */
 export function outcome(data: unknown): Outcome | null {
   if (!isRecord(data) || data["version"] !== 1) return null;
-  const word = data["outcome"];
-  return oneOf("completed", "failed", "stopped", "submitted")(word) ? word : null;
+  return isOutcome(data["outcome"]) ? data["outcome"] : null;
 }
 
 /** The receipt in an output's metadata; what is missing or of another type is left empty. */
@@ -235,6 +238,7 @@ export function receipt(metadata: unknown): IReceipt {
     node: text("node"),
     started: text("started"),
     seconds: isNumber(seconds) ? seconds : null,
+    outcome: isOutcome(found["outcome"]) ? found["outcome"] : null,
     route: text("route"),
     notices: listOf(isText)(notices) ? notices : [],
   };

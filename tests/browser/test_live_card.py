@@ -144,6 +144,33 @@ def test_background_cards_tell_their_ends_and_survive_a_reload(lab: Any, page: A
     title(page, "Completed", 1)
 
 
+@pytest.mark.parametrize("front", ["lab", "notebook7"])
+def test_a_card_without_its_kernel_reads_well(front: str, request: pytest.FixtureRequest, page: Any, shots: Path) -> None:
+    """When a kernel is killed its background cards say how their jobs ended, or how to come back to them; after a reload too."""
+    lab = request.getfixturevalue(front)
+    name = f"killed-{front}.ipynb"
+    ready(lab, page, name, GOOD, "%%bacalhau --bg --cpu 0.1\nimport time; time.sleep(120)", "import os; os.kill(os.getpid(), 9)")
+    lab.run(page, 1)
+    title(page, "Completed")
+    lab.run(page, 2)
+    title(page, "Running", 1)
+    page.wait_for_function("document.querySelectorAll('.bm-card')[1].querySelector('dl').textContent.includes('j-')")
+    lab.save(page)
+    lab.run(page, 3)
+    receipts = page.locator(".bj-receipt:visible")
+    receipts.nth(1).wait_for()
+    page.wait_for_function("!document.querySelector('.bm-card')")
+    page.keyboard.press("Escape")
+    lab.open(page, name)
+    receipts.nth(1).wait_for()
+    assert "Completed" in receipts.nth(0).text_content()
+    assert " s on n-" in receipts.nth(0).text_content()
+    assert "Submitted" in receipts.nth(1).text_content()
+    assert "%bacalhau attach j-" in receipts.nth(1).text_content()
+    assert page.get_by_text("Loading widget").locator("visible=true").count() == 0
+    page.locator(".jp-Notebook").screenshot(path=shots / f"{front}-killed.png")
+
+
 def test_what_a_live_page_saves_passes_in_batch(lab: Any, page: Any, tmp_path: Path) -> None:
     """A notebook that was run and saved in a live page, background cells included, has the outputs that nbval finds in a batch run."""
     cells = ("%%bacalhau\nimport sys\nprint('out')\n[1, 2]", GOOD, "%bacalhau wait last", "scores, model", "%%bacalhau -q\n'quiet'")

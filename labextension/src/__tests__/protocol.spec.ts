@@ -40,13 +40,18 @@ describe("what an output holds", () => {
     const key = "application/vnd.bacalhau.job+json";
     expect(outcome(completed?.data[key])).toBe("completed");
     expect(outcome(submitted?.data[key])).toBe("submitted");
-    expect(receipt(completed?.metadata)).toMatchObject({ job: "j-1", node: "n-2e2b7e09", seconds: 1.8 });
+    expect(receipt(completed?.metadata)).toMatchObject({
+      job: "j-1",
+      node: "n-2e2b7e09",
+      seconds: 1.8,
+      outcome: "completed",
+    });
   });
 
   test("what is not ours is refused or left empty", () => {
     expect(outcome({ version: 1, outcome: "<b>" })).toBeNull();
     expect(outcome([])).toBeNull();
-    const empty = { job: "", name: "", node: "", started: "", seconds: null, route: "", notices: [] };
+    const empty = { job: "", name: "", node: "", started: "", seconds: null, outcome: null, route: "", notices: [] };
     expect(receipt({ bacalhau: { job: 5, seconds: "x", notices: [1] } })).toEqual(empty);
   });
 });
