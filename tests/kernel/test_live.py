@@ -256,14 +256,16 @@ def test_after_a_restart_the_notebook_s_jobs_are_there(live: Kernel) -> None:
 
 
 def test_a_card_does_not_outlive_its_kernel(live: Kernel) -> None:
-    """When the kernel ends, the bundle alone is left in a background card's place, so that no page waits for a widget."""
+    """A background card has its job's receipt beside it, to the end; when the kernel ends, bundle and receipt are left without a widget."""
     ran = live.run("%%bacalhau --bg\n1")
     shown = ran.outputs[0]["content"]["transient"]["display_id"]
-    live.until(lambda snapshot: snapshot.get("title") == "Completed")
+    told = live.update(shown, lambda content: content["metadata"].get("bacalhau", {}).get("outcome"))
+    assert told["metadata"]["bacalhau"]["outcome"] == "completed"
+    assert told["metadata"]["bacalhau"]["job"].startswith("j-")
     live.client.shutdown(restart=False)
-    left = live.last_update(shown)
-    assert left["text/plain"] == "bacalhau: submitted"
-    assert "application/vnd.jupyter.widget-view+json" not in left
+    left = live.update(shown, lambda content: "application/vnd.jupyter.widget-view+json" not in content["data"])
+    assert left["data"]["text/plain"] == "bacalhau: submitted"
+    assert left["metadata"] == told["metadata"]
 
 
 def test_once_attaches_to_the_unfinished_job(live: Kernel) -> None:

@@ -56,6 +56,7 @@ def test_a_receipt_has_the_facts() -> None:
         "node": "n-1",
         "started": "2023-11-14T22:13:20+00:00",
         "seconds": 1.8,
+        "outcome": "completed",
         "route": "local: no endpoint is configured",
         "notices": ["Not isolated."],
     }

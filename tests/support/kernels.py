@@ -132,14 +132,16 @@ class Kernel:
                     return
         raise TimeoutError(f"{text!r} was not printed within {timeout} s")
 
-    def last_update(self, display_id: str, timeout: float = 20) -> dict[str, Any]:
-        """Read on until a display is updated, and give its new data."""
+    def update(self, display_id: str, holds: Callable[[dict[str, Any]], Any], timeout: float = 20) -> dict[str, Any]:
+        """Read on until a display is updated to what is wanted, and give its data and metadata."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
                 message = self.client.get_iopub_msg(timeout=0.2)
-                if message["msg_type"] == "update_display_data" and message["content"]["transient"]["display_id"] == display_id:
-                    return dict(message["content"]["data"])
+                content = message["content"]
+                is_update = message["msg_type"] == "update_display_data" and content["transient"]["display_id"] == display_id
+                if is_update and holds(content):
+                    return content
         raise TimeoutError(f"{display_id} was not updated within {timeout} s")
 
     def press(self, content: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import {
   valuesOf,
   withOptions,
 } from "../magicline";
+import { later } from "../options.json";
 import { english } from "./english";
 
 function line(source: string): IMagicLine {
@@ -86,7 +87,7 @@ describe("problems", () => {
     ["%%bacalhau --network some", "--network: expected none, http or full, not some."],
     ["%%bacalhau --cpu --bg", "--cpu needs a value: N."],
     ["%%bacalhau --cpu 1 --cpu 2", "--cpu is given twice."],
-    ["%%bacalhau --cache", "--cache comes in a later version."],
+    ...later.map((word) => [`%%bacalhau ${word}`, `${word} comes in a later version.`]),
     ["%%bacalhau zzz", "zzz is not an option."],
   ])("%s", (source, sentence) => {
     expect(wrong(source)[0]).toBe(sentence);

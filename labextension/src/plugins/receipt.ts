@@ -166,7 +166,11 @@ function drawn(said: Outcome | null, facts: IReceipt, trans: TranslationBundle):
     part("span", "bj-dim", short.filter(Boolean).join(" ")),
   );
   card.append(head);
-  if (back) card.append(part("div", "bj-receipt-back bj-dim", trans.__("How it goes on: %1", back)));
+  if (back) {
+    const line = part("div", "bj-receipt-back bj-dim", `${trans.__("How it goes on:")} `);
+    line.append(part("code", "", back));
+    card.append(line);
+  }
   const started = new Date(facts.started);
   const lines: [string, string][] = [
     [trans.__("job"), facts.job],
