@@ -235,6 +235,8 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
             useless(name, f"it installs Python packages, and this cell is {language.name}", hint, quiet=True)
     if options.sync != "none" and not language.is_python:
         useless("sync", f"it installs Python packages, and this cell is {language.name}", quiet=True)
+    if options.allow_pickle and not language.is_python:
+        useless("allow_pickle", f"pickles are Python's, and this cell is {language.name}")
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
     if options.secret_in_spec and not options.secret:

@@ -184,7 +184,9 @@ def _replay(recording: Recording, tape: Tape, content: Content, request: CellReq
             raise ResultError("The recorded job left no files.", job_id=ref.job_id)
         return unpack_files(recording.files, ref, folder, rights)
 
-    return _brought(ref, recording.ended, request, means, emit, route, files)
+    # A recording is as hostile as a node: whatever the cell allows, no pickle of it is read.
+    asked = replace(request, options=request.options.with_values(allow_pickle=False))
+    return _brought(ref, recording.ended, asked, means, emit, route, files)
 
 
 def _uploaded(packed: PackedJob, means: Means, emit: Emit, stop: StopRequest) -> PackedJob:

@@ -43,7 +43,7 @@ def capture(code: str, options: JobOptions, language: Language, namespace: Mappi
 
     Raises UnsendableInputError naming the input, or OptionError for an ITEM that can't be read.
     """
-    taken = _Taken(language, namespace, folder)
+    taken = _Taken(language, namespace, folder, options.allow_pickle)
     for entry in options.inputs:
         if isinstance(entry, str) and entry == "auto":
             taken.free(code)
@@ -59,12 +59,13 @@ def capture(code: str, options: JobOptions, language: Language, namespace: Mappi
 class _Taken:
     """The inputs while they are taken: `items` in their order, the variables among them by name until all are known."""
 
-    def __init__(self, language: Language, namespace: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, language: Language, namespace: Mapping[str, Any], folder: Path, pickles: bool) -> None:
         self.items: list[InputItem | str] = []
         self._encoded: dict[str, InputItem] = {}
         self._language = language
         self._namespace = namespace
         self._folder = folder
+        self._pickles = pickles
         self._variables: dict[str, Any] = {}
         self._notices: list[str] = []
 
@@ -88,7 +89,9 @@ class _Taken:
         return tuple(whole)
 
     def _encode(self, name: str, value: Any) -> list[type]:
-        self._encoded[name], classes = _variable(name, value)
+        self._encoded[name], classes = _variable(name, value, self._pickles)
+        if codec.is_pickle(self._encoded[name].data):
+            self._notices.append(f"{name} goes as a pickle: the job needs its libraries in the versions of here.")
         return classes
 
     def _take(self, name: str, value: Any) -> None:
@@ -195,13 +198,15 @@ def _global(name: str, namespace: Mapping[str, Any]) -> Any:
     return namespace[name]
 
 
-def _variable(name: str, value: Any) -> tuple[InputItem, list[type]]:
+def _variable(name: str, value: Any, pickles: bool) -> tuple[InputItem, list[type]]:
     """A variable of a Python cell, and the classes that its value needs."""
     classes: list[type] = []
     try:
-        data = codec.dumps(value, name, classes=classes)
+        data = codec.dumps(value, name, classes=classes, pickles=pickles)
     except codec.Unsendable as problem:
-        raise UnsendableInputError(name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames.") from None
+        raise UnsendableInputError(
+            name, str(problem), hint="Send plain data: numbers, texts, lists, arrays, frames; or a pickle, with --allow-pickle."
+        ) from None
     libraries = tuple(dict.fromkeys(_libraries(value)))
     kind = type(value).__name__
     return InputItem(name, "value", f".bacalhau/vars/{name}.bin", len(data), data=data, type_name=kind, libraries=libraries), classes

@@ -121,7 +121,7 @@ def _first(problems: Sequence[ResultError]) -> ResultError:
 def _decoded(data: bytes, name: str, job_id: str, options: JobOptions) -> tuple[Any, ResultError | None]:
     called = repr(name) if name else "the cell's value"
     try:
-        return codec.loads(data, options.max_result), None
+        return codec.loads(data, options.max_result, pickles=options.allow_pickle), None
     except codec.MissingLibrary as error:
         return None, ResultError(
             f"{called} needs {error.library} here, and it is not installed.".capitalize()

@@ -153,6 +153,9 @@ class JobOptions(BaseModel):
         False, description="Let --files replace any file that is there, not only what this cell wrote before."
     )
     max_result: Annotated[Size, Option("results", "SIZE")] = Field(64_000_000, description="The biggest result that comes back by itself.")
+    allow_pickle: Annotated[Flag, Option("results", configurable=False)] = Field(
+        False, description="Pickle what can't travel else, both ways; reading a pickle runs code that its writer chose."
+    )
     publisher: Annotated[Annotated[str, BeforeValidator(read_publisher)] | None, Option("results", "SPEC")] = Field(
         None, description="Where the job's files are published: local, s3managed, s3://BUCKET/KEY[?region=R&endpoint=URL]."
     )
@@ -288,7 +291,7 @@ def option_of(name: str) -> Option | None:
     return None
 
 
-FUTURE = frozenset({"allow_pickle", "trust_html"})
+FUTURE = frozenset({"trust_html"})
 """Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 

@@ -33,6 +33,7 @@ LINES = {
     "stderr": ("--stderr text", "text"),
     "files": ("--files out", "out"),
     "overwrite": ("--overwrite", True),
+    "allow_pickle": ("--allow-pickle", True),
     "publisher": ("--publisher s3://b/k?region=eu", "s3://b/k?region=eu"),
     "max_result": ("--max-result 5MB", 5_000_000),
     "cpu": ("--cpu 500m", 0.5),

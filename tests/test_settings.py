@@ -141,7 +141,7 @@ def test_option_of_one_cell_can_not_be_configured(place: Place, name: str) -> No
     assert place.problem(None, **{f"BACALHAU_MAGIC_{key.upper()}": "x"}).hint
 
 
-@pytest.mark.parametrize("key", ["allow_pickle", "trust_html"])
+@pytest.mark.parametrize("key", ["trust_html"])
 def test_later_option_is_refused(place: Place, key: str) -> None:
     """What a later version brings is refused by name."""
     assert "later version" in place.problem({key: "x"}).message

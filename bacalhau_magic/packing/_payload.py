@@ -255,6 +255,7 @@ def _facts(request: CellRequest, nonce: str, keeps: bool) -> dict[str, str]:
         "packages": bool(options.pip),
         "keeps": keeps,
         "secrets": list(options.secret),
+        "pickles": options.allow_pickle,
         "steps": [{"name": step.name, "source": step.source} for step in request.steps],
         "vars": [item.name for item in values if item.name not in stepped] if language.is_python else [],
         "text_vars": {} if language.is_python else {item.name: item.text for item in values if item.text is not None},

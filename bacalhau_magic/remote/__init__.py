@@ -9,6 +9,7 @@ FILES = {
         "arrays.py",
         "objects.py",
         "tables.py",
+        "pickles.py",
         "tensors.py",
         "displays.py",
         "libraries.py",

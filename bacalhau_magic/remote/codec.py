@@ -72,10 +72,11 @@ class _TooLarge(Exception):
     pass
 
 
-def dumps(value, name="value", max_size=None, classes=None):
+def dumps(value, name="value", max_size=None, classes=None, pickles=False):
     """The value as bytes; raises Unsendable, whose path begins with `name`.
 
-    Every class that the other end must have is added to the list `classes`.
+    Every class that the other end must have is added to the list `classes`. With `pickles` a value that can't travel else
+    is pickled whole.
     """
     encoder = Encoder(max_size)
     encoder.classes = classes
@@ -85,21 +86,44 @@ def dumps(value, name="value", max_size=None, classes=None):
         raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
     except _Stop as stop:
         path = name + "".join(reversed(stop.steps))
-        raise Unsendable(path, type_name(stop.value), stop.reason) from None
+        if not pickles:
+            raise Unsendable(path, type_name(stop.value), stop.reason) from None
+        return _pickled(value, name, max_size, classes, Unsendable(path, type_name(stop.value), stop.reason))
     return b"".join(encoder.out)
 
 
-def loads(data, max_size=None, trusted=False):
+def is_pickle(data):
+    """Whether the bytes of a value are a pickle, which is read with `pickles` alone."""
+    return bytes(data[:5]) == MAGIC + b"K"
+
+
+def _pickled(value, name, max_size, classes, reason):
+    try:
+        found = own("pickles").dumps(value, classes)
+    except Exception as problem:
+        raise Unsendable(reason.path, reason.type_name, "%s, and pickle can't either (%s)" % (reason.reason, problem)) from None
+    encoder = Encoder(max_size)
+    try:
+        encoder.put(b"K")
+        encoder.blob(found)
+    except _TooLarge:
+        raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
+    return b"".join(encoder.out)
+
+
+def loads(data, max_size=None, trusted=False, pickles=False):
     """The value in the bytes; raises CodecError, or MissingLibrary where a library that is needed is not there.
 
     A class is looked up among the modules that are loaded; only with `trusted`, which is for a job's own inputs, its
     module is imported. Else nothing is trusted: depth, counts and sizes are checked against the bytes that are there, and the memory that small
-    objects take is bounded by about 16 times `max_size` (bytes; None: the data's own size).
+    objects take is bounded by about 16 times `max_size` (bytes; None: the data's own size). A pickle is read with `pickles`
+    alone, and runs what its writer put there.
     """
     if max_size is not None and len(data) > max_size:
         raise CodecError("the value has %d bytes, more than the %d that were asked for" % (len(data), max_size))
     decoder = Decoder(bytes(data))
     decoder.trusted = trusted
+    decoder.pickles = pickles
     try:
         if decoder.take(4) != MAGIC:
             raise CodecError("the value is of an unknown format")
@@ -457,6 +481,7 @@ class Decoder:
         self.at = 0
         self.budget = 16 * len(data) + (256 << 20)
         self.trusted = False
+        self.pickles = False
 
     def take(self, count):
         start, self.at = self.at, self.at + count
@@ -673,6 +698,12 @@ def _read_object(d, depth):
     return own("objects").read(d, depth)
 
 
+def _read_pickle(d, depth):
+    if not d.pickles:
+        raise CodecError("it is a pickle, which runs code when it is read: only a cell with --allow-pickle reads it")
+    return own("pickles").read(d, depth)
+
+
 def _read_table(d, depth):
     return own("tables").read(d, depth)
 
@@ -709,6 +740,7 @@ _READERS = {
     b"a": _read_array,
     b"O": _read_object,
     b"o": _read_ordered,
+    b"K": _read_pickle,
     b"P": _read_table,
     b"G": _read_tensor,
 }

@@ -35,7 +35,7 @@ def run(request, here, say):
             source = file.read()
         known = _defined(codec, request, here, space)
         for name in request.get("vars", ()):
-            space[name] = _variable(codec, here, name)
+            space[name] = _variable(codec, request, here, name)
     except _InputError as problem:
         said = str(problem)
         ename = "ModuleNotFoundError" if isinstance(problem.__cause__, codec.MissingLibrary) else "ValueError"
@@ -145,7 +145,7 @@ def _defined(codec, request, here, space):
     for step in request.get("steps", ()):
         name, source = step["name"], step.get("source")
         if not source:
-            space[name] = _variable(codec, here, name)
+            space[name] = _variable(codec, request, here, name)
             continue
         try:
             exec(compile(source, "definition of " + name, "exec", 0, True), space)
@@ -160,11 +160,11 @@ def _defined(codec, request, here, space):
     return known
 
 
-def _variable(codec, here, name):
+def _variable(codec, request, here, name):
     with open(os.path.join(here, "vars", name + ".bin"), "rb") as file:
         data = file.read()
     try:
-        return codec.loads(data, trusted=True)
+        return codec.loads(data, trusted=True, pickles=request.get("pickles", False))
     except codec.MissingLibrary as problem:
         library = problem.library
         raise _InputError(
@@ -196,10 +196,10 @@ def _execute(code, space):
     asyncio.run(type(_execute)(code, space)())
 
 
-def _encoded(codec, value, name, room, space, known, redactor):
+def _encoded(codec, request, value, name, room, space, known, redactor):
     """A value's bytes; a class that only the cell defines is nobody's on the other side, and a secret stays in the job."""
     met = []
-    data = codec.dumps(value, name, room, met)
+    data = codec.dumps(value, name, room, met, request.get("pickles", False))
     for kind in met:
         outer = space.get(kind.__qualname__.partition(".")[0])
         if kind.__module__ == "__main__" and not any(outer is made for made in known):
@@ -217,7 +217,7 @@ def _finish(codec, request, space, known, redactor, header, parts, files, displa
     value = space.pop(_VALUE, None)
     if shown and request.get("value"):
         try:
-            data = _encoded(codec, value, "the cell's value", room, space, known, redactor)
+            data = _encoded(codec, request, value, "the cell's value", room, space, known, redactor)
             parts.append(("value", codec.type_name(value), data))
             room -= len(data)
             shown = False
@@ -238,7 +238,7 @@ def _outputs(codec, request, space, known, redactor, header, parts, room, files)
             header.setdefault("missing", []).append(name)
             continue
         try:
-            data = _encoded(codec, space[name], name, room, space, known, redactor)
+            data = _encoded(codec, request, space[name], name, room, space, known, redactor)
         except codec.Unsendable as reason:
             header.setdefault("unsendable", {})[name] = str(reason)
             _keep(codec, header, files, redactor, name, space[name], reason)

@@ -40,6 +40,7 @@ HERE = {
     "stdout": Effect("--stdout said", "print('o')", after="said", gives="'o\\n'"),
     "stderr": Effect("--stderr said", "print('e', file=__import__('sys').stderr)", after="said", gives="'e\\n'"),
     "files": Effect("--files got", "open('outputs/a', 'w').write('A');", after="open('got/a').read()", gives="'A'"),
+    "allow_pickle": Effect("--allow-pickle", "import collections\ncollections.Counter('aab')", after="_['a']", gives="2"),
     "max_result": Effect("--max-result 1KB", "'x' * 2000", "larger than the 1000 bytes"),
     "timeout": Effect("--timeout 1s", "__import__('time').sleep(60)", "time limit of 1.0 s"),
     "memory": Effect("--memory 100MB", "len(bytearray(10**9))", "100 MB of memory"),
