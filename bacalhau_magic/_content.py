@@ -18,7 +18,7 @@ from .packing import files_below
 
 __all__ = ["Content", "changes", "content_of", "nearest", "secrets_of"]
 
-_ALWAYS = ("image", "pip", "outputs", "as_", "args")
+_ALWAYS = ("image", "pip", "outputs", "as_", "args", "secret", "allow_pickle")
 """Options that make the outcome, wherever they come from."""
 _ASKED = ("cpu", "memory", "disk", "gpu", "gpu_vendor", "timeout", "long", "network", "domain", "max_result")
 """Options that can change the outcome; configured ones differ from machine to machine, and don't count."""

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bacalhau_magic._cassettes import Cassette
-from bacalhau_magic._content import Content
+from bacalhau_magic._content import Content, content_of
 from bacalhau_magic._flow import _replay
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._ledger import Ledger
@@ -22,7 +22,7 @@ from bacalhau_magic._stages import CellRequest, Ended, Endpoint, JobEvent, JobRe
 from bacalhau_magic._tapes import Cache, Player
 from bacalhau_magic._wire import Job, State, Task
 from bacalhau_magic.errors import CorruptResultError, RecordingError, ResultError
-from bacalhau_magic.options import JobOptions
+from bacalhau_magic.options import JobOptions, validated
 from bacalhau_magic.remote import codec
 from bacalhau_magic.remote.packets import pack_bundle
 
@@ -185,6 +185,20 @@ def test_a_secret_is_refused_in_every_coding(tmp_path: Path) -> None:
         with pytest.raises(RecordingError, match="a secret's value"):
             made.keep(CONTENT, recording(printed=text), REF, secrets=["pass word/1"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_secrets_count_and_values_do_not() -> None:
+    """A cell with another secret's name is another cell; with another value, or value of a variable that sounds like one, it is the same."""
+
+    def key(secret: dict[str, str], **env: str) -> str:
+        options = validated({"secret": list(secret), "env": env})
+        return content_of(CellRequest("x", options, BUILT_IN["python"], secrets=secret, env=env)).key
+
+    assert key({"A": "one-value"}) == key({"A": "another-value"})
+    assert key({"A": "one-value"}) != key({"B": "one-value"})
+    assert key({}) not in (key({"A": "one-value"}), key({}, PLAIN="1"))
+    assert key({}, API_TOKEN="one") == key({}, API_TOKEN="two")
+    assert key({}, PLAIN="1") != key({}, PLAIN="2")
 
 
 def test_a_damaged_file_is_not_written_over(cassette: Cassette) -> None:
