@@ -11,6 +11,7 @@ else:
     codec = load("codec")  # noqa: F821 - put here by bootstrap.py
 
 _FAR = 1 << 20
+_VIEWED = 1 << 16  # bytes from which on an array is not copied before it is sent
 
 
 def write(e, value, depth):
@@ -113,7 +114,14 @@ def _write_array(e, np, value, array):
         raise e.stop(value, "whose dtype %s can't be described" % (array.dtype,)) from None
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     e.text(repr((descr, array.shape, bool(fortran))))
-    e.blob(array.tobytes("F" if fortran else "C"))
+    e.blob(_bytes_of(np, array, fortran))
+
+
+def _bytes_of(np, array, fortran):
+    """The elements as they lie in memory where they lie in one piece, else as a copy."""
+    if array.nbytes < _VIEWED or not (array.flags.c_contiguous or array.flags.f_contiguous):
+        return array.tobytes("F" if fortran else "C")
+    return memoryview((array.T if fortran else array).reshape(-1).view(np.uint8))
 
 
 def _read_array(d):
@@ -133,10 +141,10 @@ def _read_array(d):
     count = 1
     for length in shape:
         count *= length
-    data = d.blob()
+    data = d.view()
     if count * dtype.itemsize != len(data) or (dtype.itemsize == 0 and count > _FAR):
         raise codec.CodecError("the value's array has another size than it says")
-    if not data:
+    if not len(data):
         return np.empty(shape, dtype)
     d.spend(len(data))
     return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if fortran else "C")

@@ -17,6 +17,7 @@ from struct import pack, unpack_from
 
 MAGIC = b"BMC1"
 MAX_DEPTH = 200
+_LARGE = 1 << 20  # bytes from which on a value is not copied before it is read
 _FAST = 8  # shorter sequences are not worth a look at their types
 
 
@@ -121,7 +122,7 @@ def loads(data, max_size=None, trusted=False, pickles=False):
     """
     if max_size is not None and len(data) > max_size:
         raise CodecError("the value has %d bytes, more than the %d that were asked for" % (len(data), max_size))
-    decoder = Decoder(bytes(data))
+    decoder = Decoder(bytes(data)) if len(data) < _LARGE else Views(data)
     decoder.trusted = trusted
     decoder.pickles = pickles
     try:
@@ -489,6 +490,12 @@ class Decoder:
             raise CodecError("the value is cut off")
         return self.data[start : self.at]
 
+    def view(self):
+        """As `blob`, without a copy of what is large."""
+        count = self.count(1)
+        start, self.at = self.at, self.at + count
+        return memoryview(self.data)[start : self.at]
+
     def unpack(self, layout, size):
         return unpack_from(layout, self.take(size))
 
@@ -560,6 +567,16 @@ class Decoder:
             return __import__(name)
         except ImportError:
             raise MissingLibrary(name) from None
+
+
+class Views(Decoder):
+    """A decoder of something large that is there already: only its small parts are copied."""
+
+    def __init__(self, data):
+        Decoder.__init__(self, memoryview(data))
+
+    def take(self, count):
+        return bytes(Decoder.take(self, count))
 
 
 def _lies_here(name):

@@ -159,6 +159,7 @@ class Assembler:
         self._max_size = max_size
         self._max_packets = 1000 + max_size // 256
         self._pieces = {}  # seq of a data packet -> payload
+        self._whole = None  # the blob, once it was put together
         self._seqs = set()
         self._size = 0
         self._end = None  # (seq, facts)
@@ -316,10 +317,20 @@ class Assembler:
         if len(self._seqs) != last + 1 or max(self._seqs) != last:
             missing = last + 1 - len(self._seqs)
             raise PacketError("The result is incomplete: %d of %d packets are missing%s." % (missing, last + 1, said))
-        blob = b"".join(self._pieces[seq] for seq in sorted(self._pieces))
-        if facts.get("size") != len(blob) or facts.get("sha256") != sha256(blob).hexdigest():
-            raise PacketError("The result is damaged: its checksum is wrong.")
-        return blob
+        if self._whole is None:
+            order, digest = sorted(self._pieces), sha256()
+            for seq in order:
+                digest.update(self._pieces[seq])
+            size = sum(map(len, self._pieces.values()))
+            if facts.get("size") != size or facts.get("sha256") != digest.hexdigest():
+                raise PacketError("The result is damaged: its checksum is wrong.")
+            whole, at = bytearray(size), 0
+            for seq in order:  # each piece goes as it is copied: a large result is not held twice
+                piece = self._pieces.pop(seq)
+                whole[at : at + len(piece)] = piece
+                at += len(piece)
+            self._whole = whole
+        return self._whole
 
     def outcome(self):
         """(blob or None, the problem in a sentence or ""); (None, "") when no packet came at all."""
@@ -469,7 +480,9 @@ def open_bundle(blob, max_size):
         name, count = (part.get("name"), part.get("size")) if isinstance(part, dict) else (None, None)
         if not isinstance(name, str) or name in parts or type(count) is not int or count < 0 or at + count > len(data):
             raise PacketError("The result's list of parts is damaged.")
-        parts[name] = data[at : at + count]
+        # Values are views: a large one is copied once, when it is decoded.
+        piece = memoryview(data)[at : at + count]
+        parts[name] = piece if name == "value" or name.startswith("output:") else bytes(piece)
         types[name] = _text(part.get("type"))
         at += count
     if at != len(data):
