@@ -9,10 +9,12 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from .. import _marks
@@ -25,6 +27,7 @@ from ._problems import clean
 
 MAX_FILES = 100_000
 MAX_BYTES = 20_000_000_000
+_PIECE = 1 << 20
 _TRIES = 4
 """Times that nothing more comes before a download is given up."""
 _RESTARTS = 3
@@ -225,7 +228,7 @@ def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.R
     kinds: dict[PurePosixPath, bool] = {}
     total = 0
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with opened(archive, max_bytes) as tar:
             for count, member in enumerate(tar, 1):
                 total += member.size
                 if count > MAX_FILES or total > max_bytes:
@@ -249,6 +252,53 @@ def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.R
         if any(parent in kinds and not kinds[parent] for parent in path.parents):
             raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
     return Listing(tuple(entries), tuple(skipped))
+
+
+@contextmanager
+def opened(archive: Path, max_bytes: int = MAX_BYTES) -> Iterator[tarfile.TarFile]:
+    """An archive, to be read once from its beginning to its end; at the end its checksum is looked at, where it has one.
+
+    Raises OSError, EOFError, tarfile.TarError and zlib.error for one that is damaged, or far larger than it may be.
+    """
+    with archive.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            with tarfile.open(archive, "r:*") as tar:
+                yield tar
+            return
+        file.seek(0)
+        inflated = _Inflated(file, max_bytes + MAX_FILES * 2048)
+        with tarfile.open(fileobj=cast("IO[bytes]", inflated), mode="r|", bufsize=_PIECE) as tar:
+            yield tar
+        while inflated.read(_PIECE):
+            pass
+
+
+class _Inflated:
+    """A gzip file unpacked as it is read, in large pieces: the standard library's own takes a few KB at a time."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file = file
+        self._left = limit
+        self._unpacker = zlib.decompressobj(31)
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while not data:
+            if self._unpacker.eof:
+                self._held = self._unpacker.unused_data or self._file.read(_PIECE)
+                if not self._held.strip(b"\0"):
+                    return b""
+                self._unpacker = zlib.decompressobj(31)  # another member
+            self._held = self._held or self._file.read(_PIECE)
+            if not self._held:
+                raise EOFError("the archive is cut off")
+            data = self._unpacker.decompress(self._held, size)
+            self._held = self._unpacker.unconsumed_tail
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError("it is too large when unpacked")
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +353,5 @@ def _on_windows() -> bool:
 
 def _compression_errors() -> tuple[Any, ...]:
     import lzma
-    import zlib
 
     return zlib.error, lzma.LZMAError

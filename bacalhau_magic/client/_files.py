@@ -13,6 +13,7 @@ import json
 import os
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from .._marks import RESULT_PATH_NAME
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
 from ._client import Client
-from ._download import MAX_BYTES, Listing, fetch_archive, listing
+from ._download import MAX_BYTES, Listing, fetch_archive, listing, opened
 from ._parts import Part, part_of
 from ._problems import clean
 
@@ -146,7 +147,7 @@ def _put(ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) 
         manifest = _read_manifest(folder)
         try:
             hashes = _unpack(part.archive, found, staged)
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, zlib.error) as error:
             raise ResultError(f"The job's files can't be written: {error}.", job_id=ref.job_id) from error
         _check_places(folder, found, manifest, rights, ref, hashes)
         left = [name for name in manifest if name not in hashes and _is_of(manifest[name], rights.owners) and (folder / name).is_file()]
@@ -212,14 +213,18 @@ def _unpack(archive: Path, found: Listing, into: Path) -> dict[str, str]:
     """Write the files below `into`; their sha256 by name."""
     hashes = {}
     into.mkdir()
-    with tarfile.open(archive, "r:*") as tar:
-        for entry in found.entries:
+    listed = {entry.member.offset: entry for entry in found.entries}
+    with opened(archive) as tar:
+        for member in tar:
+            entry = listed.get(member.offset)
+            if entry is None:
+                continue
             place = into / entry.path
             if entry.is_folder:
                 place.mkdir(parents=True, exist_ok=True)
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
-            data = tar.extractfile(entry.member)
+            data = tar.extractfile(member)
             if data is None:
                 raise OSError(f"{entry.path} holds nothing")
             digest = hashlib.sha256()
