@@ -467,3 +467,12 @@ def test_files_are_moved_all_or_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         move(tmp_path / "x/y", tmp_path / "aside-2", {staged / "gone": "g"})
     assert not (tmp_path / "x").exists()
+
+
+def test_a_wrong_checksum_is_damage(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """An archive whose content does not fit its own checksum is refused, also where it can be unpacked."""
+    data = archive(("outputs/a", b"1" * 5000))
+    publish(server, data[:-8] + bytes(4) + data[-4:])
+    with pytest.raises(ResultError, match="damaged"):
+        fetch_files(client, ref, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

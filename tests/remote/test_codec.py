@@ -257,3 +257,33 @@ def test_a_value_imports_nothing_from_the_current_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "a file of that name in the current folder" in done.stdout
     assert not (tmp_path / "ran").exists()
+
+
+LARGE_VALUES = {
+    "C order": lambda np: np.arange(300_000.0).reshape(300, 1000),
+    "Fortran order": lambda np: np.asfortranarray(np.arange(300_000.0).reshape(300, 1000)),
+    "strided": lambda np: np.arange(600_000.0)[::2],
+    "times": lambda np: np.arange(300_000).astype("datetime64[s]"),
+    "structured": lambda np: np.zeros(200_000, [("a", "<f8"), ("b", ">i2")]),
+    "booleans": lambda np: np.arange(2_000_000) % 3 == 0,
+}
+
+
+@pytest.mark.parametrize("kind", LARGE_VALUES)
+def test_large_values_are_the_same_from_a_view(kind: str) -> None:
+    """A value above a megabyte is read without a copy of its bytes, and is as it was, its own master and writable."""
+    np = pytest.importorskip("numpy")
+    array = LARGE_VALUES[kind](np)
+    value = {"a": array, "text": "é" * 10, "list": [1, 2.5, None, 10**30], "bytes": b"\x00" * 2_000_000}
+    data = codec.dumps(value)
+    back = codec.loads(memoryview(bytearray(data)))
+    assert {key: item for key, item in back.items() if key != "a"} == {key: item for key, item in value.items() if key != "a"}
+    assert type(back["bytes"]) is bytes
+    assert (back["a"].dtype, back["a"].shape, back["a"].flags.f_contiguous) == (
+        array.dtype,
+        array.shape,
+        array.flags.f_contiguous or array.ndim == 1,
+    )
+    assert back["a"].tobytes() == array.tobytes()
+    back["a"][...] = 0
+    assert data == codec.dumps(value)
