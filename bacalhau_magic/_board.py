@@ -6,11 +6,12 @@ did not wish for, but the state of jobs that an earlier kernel sent.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ from ._stages import Finished, JobEvent, Printed
 from ._wire import NodeState
 from .errors import BacalhauMagicError
 from .progress import _comm
+
+_log = logging.getLogger(__name__)
 
 _PAUSE = 0.25
 """Seconds between two messages, so that a flood of events costs the page nothing."""
@@ -131,7 +134,7 @@ class Board:
         while not self._closed:
             self._woken.wait()
             self._woken.clear()
-            with suppress(Exception):  # a panel that can't be told must not cost a job
+            with _harmless("a turn"):
                 self._turn()
             time.sleep(_PAUSE)
 
@@ -140,7 +143,7 @@ class Board:
             wishes, self._wishes = self._wishes, []
             entries = list(self._entries.values())
         for wish in wishes:
-            with suppress(Exception):
+            with _harmless(f"a wish for {wish.get('kind')!r}"):
                 self._grant(wish)
         changed = [entry for entry in entries if entry.news]
         if changed:
@@ -218,6 +221,7 @@ class Board:
         except BacalhauMagicError as problem:
             self._comm.send(_comm.answer(request, problem=" ".join(part for part in (problem.message, problem.hint) if part)))
         except Exception as problem:  # noqa: BLE001 - whatever it is, who asked must hear of it
+            _log.debug("The jobs panel: the question %r failed.", what, exc_info=True)
             self._comm.send(_comm.answer(request, problem=f"{type(problem).__name__}: {problem}"))
         else:
             self._comm.send(_comm.answer(request, value))
@@ -257,11 +261,20 @@ def _past(row: Row, state: str) -> dict[str, Any]:
     )
 
 
+@contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """What goes wrong on the panel's account must not cost a job; who looks for it finds it in the log."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001
+        _log.debug("The jobs panel: %s failed.", what, exc_info=True)
+
+
 def _apart(work: Callable[[], object]) -> None:
     """Do something that may wait for a node, on a thread of its own."""
 
     def run() -> None:
-        with suppress(Exception):
+        with _harmless("a question to a node"):
             work()
 
     threading.Thread(target=run, name="bacalhau-board-ask", daemon=True).start()

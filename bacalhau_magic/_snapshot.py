@@ -96,7 +96,7 @@ class Snapshot:
                 return replace(
                     here,
                     phase=phase,
-                    node=node or here.node,
+                    node=node or ("" if phase == "waiting" else here.node),  # one that waits is on no node, or on that one
                     detail=detail,
                     running_since=since,
                     cause=None if phase == "running" else here.cause,
@@ -153,6 +153,8 @@ class Snapshot:
         """The state in a few words, as the card's first text: "Running", "Out of memory"."""
         if self.phase == "failed" and self.cause:
             return _FAILURES.get(self.cause.kind, _TITLES["failed"])
+        if self.phase == "waiting" and self.node:
+            return "Waiting for room"
         return _TITLES[self.phase]
 
     @property

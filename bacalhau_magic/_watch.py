@@ -276,8 +276,15 @@ class _Watch:
         ):
             self.slow = True
             if self.ref.endpoint.is_local:
-                yield PhaseChanged("starting", self.node, "waiting there for room, or starting")
+                yield PhaseChanged("waiting" if self._waits_for_room() else "starting", self.node)
         return not token
+
+    def _waits_for_room(self) -> bool:
+        """Whether executions wait on the embedded node, where starting takes less than a second: to the history both are one."""
+        try:
+            return any(node.info.compute_node_info.enqueued_executions for node in self.client.nodes())
+        except ApiError:
+            return False
 
     def _no_contact(self, error: ApiError) -> Iterator[JobEvent]:
         self.lost += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,29 @@ def test_background_cards_tell_their_ends_and_survive_a_reload(lab: Any, page: A
     page.reload()
     title(page, "Failed")
     title(page, "Completed", 1)
+
+
+def test_a_waiting_card_says_why(lab: Any, page: Any, shots: Path) -> None:
+    """A job that waits for a node has an amber card that says why in words, in both themes, and nothing serious for axe."""
+    sleeper = f"%%bacalhau --bg --cpu {os.cpu_count()}\nimport time; time.sleep(120)"
+    ready(lab, page, "waiting.ipynb", *[sleeper] * 4)
+    for number in (1, 2, 3, 4):
+        lab.run(page, number)
+        lab.done(page, number)
+    waiting = page.locator(".bm-card[data-tone=warn]").first
+    waiting.wait_for()
+    assert waiting.locator(".bm-title").text_content().startswith("Waiting")
+    assert "in the queue" in waiting.locator(".bm-facts").text_content()
+    assert "No node can take the job now: it asks for" in waiting.locator(".bm-say").text_content()
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        lab.theme(page, theme)
+        page.wait_for_function("!document.getElementById('jupyterlab-splash')")
+        waiting.screenshot(path=shots / f"waiting-{theme.split()[1].lower()}.png")
+        page.locator(".jp-Notebook").screenshot(path=shots / f"queue-{theme.split()[1].lower()}.png")
+        assert serious(page) == []
+    for number in range(4):
+        card(page, number).locator(".bm-stop").click()
+    page.wait_for_function("document.querySelectorAll('.bm-card[data-phase=stopped]').length === 4")
 
 
 @pytest.mark.parametrize("front", ["lab", "notebook7"])

@@ -173,6 +173,18 @@ def test_a_background_job_is_awaited_asked_and_read(live: Kernel) -> None:
     assert ended.error[0] == "JobStoppedError"
 
 
+def test_a_job_in_the_node_s_queue_waits(live: Kernel) -> None:
+    """A job that the embedded node has no room for now is said to wait there, not to start; it runs once there is room."""
+    live.run(f"%%bacalhau --bg --job first --cpu {os.cpu_count()}\n{SLEEPER.format(60)}")
+    live.until(lambda snapshot: snapshot.get("title") == "Running")
+    live.run(f"%%bacalhau --bg --job second --cpu {os.cpu_count()}\n1")
+    waiting = live.until(lambda snapshot: snapshot.get("title") == "Waiting for room")
+    assert waiting["phase"] == "waiting"
+    assert waiting["place"].startswith("on n-")
+    live.run("first.cancel()")
+    assert live.run("second.result()").value == "1"
+
+
 def test_a_background_failure_is_not_lost(live: Kernel) -> None:
     """A background failure shows on the card, with a report, and raises when its result is asked for."""
     live.run("%%bacalhau --bg --job bad -o v\nv = 1 / 0")

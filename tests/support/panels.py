@@ -43,7 +43,7 @@ def started(lab: Any, page: Any, name: str, *cells: str) -> Any:
 def dark(page: Any) -> None:
     """The dark theme."""
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false' && !document.getElementById('jupyterlab-splash')")
 
 
 def serious(page: Any, selector: str) -> list[str]:
