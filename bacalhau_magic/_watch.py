@@ -29,6 +29,7 @@ _STARTING_PAUSE = 1.0
 """The longest pause between two polls while somebody waits, so that a failure is shown as soon as the server knows it."""
 _USUAL_INTERVAL = 5.0
 """The poll interval that is built in; a longer one was chosen to spare the server, and is kept once the cell runs."""
+_NO_ROOM = Cause("busy", "The node has no room for the job now: it runs others.", advice="It starts by itself when there is room.")
 _SLOW = 1.0
 """Seconds after which a job of the embedded node that has not begun is said to wait."""
 _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
@@ -276,7 +277,9 @@ class _Watch:
         ):
             self.slow = True
             if self.ref.endpoint.is_local:
-                yield PhaseChanged("waiting" if self._waits_for_room() else "starting", self.node)
+                if self._waits_for_room():
+                    yield PhaseChanged("waiting", self.node)
+                    yield CauseFound(_NO_ROOM)
         return not token
 
     def _waits_for_room(self) -> bool:

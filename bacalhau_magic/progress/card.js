@@ -266,7 +266,7 @@ function jobCard(send) {
         fill.style.width = `${snapshot.bar.fraction * 100}%`;
       }
       write(route, snapshot.route);
-      route.hidden = snapshot.over || snapshot.step > 4 || !snapshot.route;
+      route.hidden = snapshot.over || snapshot.step > 4 || !snapshot.route || !!snapshot.problem;
       say(sentence, snapshot.problem);
       list(details, snapshot.lines);
       problem.hidden = !snapshot.problem;

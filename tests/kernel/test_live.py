@@ -180,6 +180,7 @@ def test_a_job_in_the_node_s_queue_waits(live: Kernel) -> None:
     live.run(f"%%bacalhau --bg --job second --cpu {os.cpu_count()}\n1")
     waiting = live.until(lambda snapshot: snapshot.get("title") == "Waiting for room")
     assert waiting["phase"] == "waiting"
+    live.until(lambda snapshot: snapshot.get("tone") == "warn" and "it runs others" in snapshot["problem"])
     assert waiting["place"].startswith("on n-")
     live.run("first.cancel()")
     assert live.run("second.result()").value == "1"
