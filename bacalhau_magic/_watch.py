@@ -276,10 +276,9 @@ class _Watch:
             and time.monotonic() - self.placed_at > _SLOW
         ):
             self.slow = True
-            if self.ref.endpoint.is_local:
-                if self._waits_for_room():
-                    yield PhaseChanged("waiting", self.node)
-                    yield CauseFound(_NO_ROOM)
+            if self.ref.endpoint.is_local and self._waits_for_room():
+                yield PhaseChanged("waiting", self.node)
+                yield CauseFound(_NO_ROOM)
         return not token
 
     def _waits_for_room(self) -> bool:
