@@ -44,7 +44,7 @@ def _spellings() -> Mapping[str, _Spelling]:
         if option is None:
             continue
         for word in (spelling(name), *option.short):
-            found[word] = _Spelling(name, option, None if option.metavar or option.later else True)
+            found[word] = _Spelling(name, option, None if option.metavar else True)
         if option.negatable:
             found["--no-" + plain_name(name).replace("_", "-")] = _Spelling(name, option, False)
     return MappingProxyType(found)
@@ -66,7 +66,6 @@ def parse(line: str, namespace: Mapping[str, object] | None = None) -> JobOption
             words[position:position] = [f"-{letter}" for letter in word[1:]]
             continue
         found, given = _meaning(word)
-        _refuse_later(found.name, found.option)
         if found.switch is not None:
             _put(values, found, _switch(word, found, given))
             continue
@@ -133,11 +132,6 @@ def _meaning(word: str) -> tuple[_Spelling, str | None]:
 def _nearest(word: str, cutoff: float = 0.6) -> str:
     near = difflib.get_close_matches(word, [known for known in _spellings() if known.startswith("--")], 1, cutoff)
     return near[0] if near else ""
-
-
-def _refuse_later(name: str, option: Option) -> None:
-    if option.later:
-        raise OptionError(f"{spelling(name)} {option.later}.", option=plain_name(name))
 
 
 def _looks_like_option(word: str) -> bool:
@@ -297,9 +291,6 @@ def from_call(kwargs: Mapping[str, object]) -> JobOptions:
             raise OptionError(f"There is no option {given!r}.", option=given, hint=hint)
         if value is None:
             continue
-        option = option_of(name)
-        if option:
-            _refuse_later(name, option)
         if name in values:
             raise OptionError(f"{plain_name(name)} is given twice.", option=plain_name(name))
         if name == "args" and isinstance(value, list | tuple):
@@ -310,7 +301,7 @@ def from_call(kwargs: Mapping[str, object]) -> JobOptions:
 
 def _of_group(group: str) -> list[tuple[str, Option]]:
     pairs = ((name, option_of(name)) for name in JobOptions.model_fields)
-    return [(name, option) for name, option in pairs if option is not None and option.group == group and not option.later]
+    return [(name, option) for name, option in pairs if option is not None and option.group == group]
 
 
 def _usage(name: str, option: Option) -> str:
@@ -338,7 +329,6 @@ def help_text(topic: str | None = None) -> str:
         return _group_text(topic)
     word = topic if topic.startswith("-") else "--" + topic.replace("_", "-")
     found, _ = _meaning(word)
-    _refuse_later(found.name, found.option)
     return "\n".join(_lines([(found.name, found.option)]))
 
 
@@ -380,7 +370,7 @@ def json_schema() -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for name, part in schema["properties"].items():
         option = option_of(name)
-        if option is None or option.later:
+        if option is None:
             continue
         extra = {"x-group": option.group, "x-spelling": spelling(name), "x-metavar": option.metavar, "x-repeatable": option.repeatable}
         extra["x-words"] = [*sorted(option.short, key=len), spelling(name)]

@@ -139,7 +139,7 @@ _SIZES = frozenset({"memory", "disk", "max_result"})
 def option_names() -> tuple[str, ...]:
     """The options that configuration may set, by field name."""
     found = [(name, option_of(name)) for name in JobOptions.model_fields]
-    return tuple(name for name, option in found if option and option.configurable and not option.later)
+    return tuple(name for name, option in found if option and option.configurable)
 
 
 _COMMAS = frozenset({"labels", "domain"})

@@ -52,8 +52,6 @@ def field_of(key: str, origin: str) -> str | None:
     if name in FUTURE:
         raise ConfigError(f"{origin}: {plain_name(name)} comes in a later version.", setting=name, origin=origin)
     option = option_of(name) if name in JobOptions.model_fields else None
-    if option and option.later:
-        raise ConfigError(f"{origin}: {plain_name(name)} {option.later}.", setting=name, origin=origin)
     if option:
         hint = f"Write --{plain_name(name).replace('_', '-')} on the cell's line."
         if name == "image":

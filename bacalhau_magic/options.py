@@ -62,7 +62,7 @@ class Option:
     """How a field looks from outside: its group, spellings on the line, and the rest that a parser needs.
 
     `short` are further spellings beside `--<name>`; `metavar` is "" for a switch; `repeatable` options collect a
-    list; `negatable` adds `--no-<name>`; `later` is the reason why an option is refused by name for now;
+    list; `negatable` adds `--no-<name>`;
     `configurable` says whether configuration and environment may set it.
     """
 
@@ -71,7 +71,6 @@ class Option:
     short: tuple[str, ...] = ()
     repeatable: bool = False
     negatable: bool = False
-    later: str = ""
     configurable: bool = True
 
 
@@ -81,8 +80,6 @@ PlainText = Annotated[str, BeforeValidator(read_plain_text)]
 Flag = Annotated[bool, BeforeValidator(read_boolean)]
 Names = Annotated[tuple[str, ...], BeforeValidator(read_names, json_schema_input_type=str)]
 Name = Annotated[str, BeforeValidator(read_name)]
-
-_LATER = "comes in a later version"
 
 
 class JobOptions(BaseModel):

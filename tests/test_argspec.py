@@ -11,7 +11,7 @@ import pytest
 from bacalhau_magic import _argspec as argspec
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic.errors import OptionError
-from bacalhau_magic.options import FUTURE, GROUPS, JobOptions, option_of, spelling
+from bacalhau_magic.options import FUTURE, GROUPS, JobOptions, spelling
 
 # A line for every option of this version: what it says, and the value that comes of it.
 LINES = {
@@ -106,7 +106,7 @@ def problem(line: str, **namespace: object) -> OptionError:
 
 def test_every_option_has_a_line() -> None:
     """The table of this test names every option that this version has."""
-    present = {name for name in JobOptions.model_fields if not ((option := option_of(name)) and option.later)}
+    present = set(JobOptions.model_fields)
     assert set(LINES) == present
 
 
@@ -129,14 +129,6 @@ def test_bad_value_is_refused(name: str) -> None:
     assert "expected" in error.message
     assert "\n" not in error.message
     assert "pydantic" not in str(error)
-
-
-@pytest.mark.parametrize("name", [name for name in JobOptions.model_fields if (option := option_of(name)) and option.later])
-def test_later_option_is_refused_by_name(name: str) -> None:
-    """An option of a later version is refused by name, on the line and in a call."""
-    assert problem(f"{spelling(name)} x").message == f"{spelling(name)} comes in a later version."
-    with pytest.raises(OptionError, match="later version"):
-        argspec.from_call({name: "x"})
 
 
 @pytest.mark.parametrize("name", sorted(FUTURE))

@@ -122,7 +122,7 @@ def _with_option(test: Callable[[str], bool]) -> set[str]:
 
 def test_table_has_every_configurable_option() -> None:
     """The table of this test names every option that configuration may set."""
-    assert set(VALUES) == _with_option(lambda name: bool((o := option_of(name)) and o.configurable and not o.later))
+    assert set(VALUES) == _with_option(lambda name: bool((o := option_of(name)) and o.configurable))
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -133,7 +133,7 @@ def test_option_in_environment_and_config(place: Place, name: str) -> None:
     assert place.load({name.replace("_", "-"): text}).options == {name: value}
 
 
-@pytest.mark.parametrize("name", sorted(_with_option(lambda name: bool((o := option_of(name)) and not o.configurable and not o.later))))
+@pytest.mark.parametrize("name", sorted(_with_option(lambda name: bool((o := option_of(name)) and not o.configurable))))
 def test_option_of_one_cell_can_not_be_configured(place: Place, name: str) -> None:
     """An option that belongs to one cell is refused from configuration, with what to do."""
     key = name.rstrip("_")

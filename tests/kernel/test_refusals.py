@@ -9,7 +9,7 @@ import pytest
 from cluster import Cluster
 from kernels import Kernel
 
-from bacalhau_magic.options import JobOptions, option_of, spelling
+from bacalhau_magic.options import FUTURE, spelling
 
 STATE = """(lambda say: (len(say('jobs --all')), len(say('jobs --mine')), str(say('show last')['job']) if len(say('jobs')) else '',
   repr(globals().get('_bacalhau')), kept))(lambda line: get_ipython().run_line_magic('bacalhau', line))"""
@@ -110,10 +110,10 @@ def test_here(shell: Kernel, way: str, line: str, body: str, said: str, hint: st
     refused(shell, way * ("--bg" not in line) + line, body, said, hint)
 
 
-@pytest.mark.parametrize("name", [name for name in JobOptions.model_fields if (option := option_of(name)) and option.later])
+@pytest.mark.parametrize("name", sorted(FUTURE))
 def test_option_of_a_later_version(shell: Kernel, name: str) -> None:
     """What is not there yet is refused by name, before anything is sent."""
-    refused(shell, f"{spelling(name)} x", "1", f"{spelling(name)} comes in a later version", "")
+    refused(shell, spelling(name), "1", f"{spelling(name)} comes in a later version", "")
 
 
 @pytest.mark.parametrize(
