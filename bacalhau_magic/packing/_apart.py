@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qsl, urlsplit
 
 from .. import _marks, _wire
 from .._stages import CellRequest, InputItem, Target, Upload
 from ._payload import files_below
 
-__all__ = ["apart", "source"]
+__all__ = ["apart", "expired", "source"]
 
 _ROOM = 500_000
 """Bytes of inputs that a cluster's job has room for, in base64 and beside the signed addresses."""
@@ -50,6 +52,16 @@ def _digest(item: InputItem, file: Path | None) -> str:
         return hashlib.sha256(item.data).hexdigest()
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def expired(url: str, now: float) -> bool:
+    """Whether a signed address is over at a unix time, by what it says of itself; one without an end is not."""
+    facts = dict(parse_qsl(urlsplit(url).query)) if url.startswith(("http:", "https:")) else {}
+    try:
+        signed = datetime.strptime(facts["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return signed.timestamp() + int(facts["X-Amz-Expires"]) < now
+    except (KeyError, ValueError):
+        return False
 
 
 def source(one: Upload, number: int) -> _wire.InputSource:

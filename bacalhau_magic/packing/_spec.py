@@ -8,6 +8,7 @@ import math
 import re
 import secrets
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from .._stages import CellRequest, InputItem, PackedJob, Route, Staged, Target, 
 from .._values import publisher as publisher_of
 from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError, ways_out
 from ..options import JobOptions, option_of
-from ._apart import apart
+from ._apart import apart, expired
 from ._apart import source as upload_source
 from ._payload import data_url, payload, targeted, too_big_file
 from ._staging import source as staged_source
@@ -84,7 +85,16 @@ def pack(request: CellRequest, route: Route, *, pull_timeout: float = 1800.0) ->
 
 
 def repacked(old: _wire.Job, route: Route) -> PackedJob:
-    """The spec of a job that a server has, as a new job: another name and request, the same cell and inputs."""
+    """The spec of a job that a server has, as a new job: another name and request, the same cell and inputs.
+
+    Raises PackingError where a signed address of an input is good no more.
+    """
+    for source in old.task.input_sources:
+        if expired(str((source.source.params or {}).get("URL", "")), time.time()):
+            raise PackingError(
+                f"The job can't be sent again: the address of its input {source.alias or source.target} has expired.",
+                hint="Run the cell again: what the store still has is not sent anew.",
+            )
     request_id = str(uuid.uuid4())
     name = re.sub(r"-[0-9a-f]{8}$", "", old.name)
     job = old.model_copy(

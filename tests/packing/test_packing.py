@@ -23,7 +23,7 @@ from bacalhau_magic import _marks
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._namespace import capture
 from bacalhau_magic._stages import CellRequest, Endpoint, PackedJob, Route, Target
-from bacalhau_magic._wire import BuildVersion, ComputeNodeInfo, NodeInfo, NodeState
+from bacalhau_magic._wire import BuildVersion, ComputeNodeInfo, InputSource, NodeInfo, NodeState, SpecConfig
 from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from bacalhau_magic.options import JobOptions
 from bacalhau_magic.packing import pack, repacked, shown, stage, unstage
@@ -244,6 +244,21 @@ def test_a_publisher_that_was_asked_for(tmp_path: Path) -> None:
     whole = _pack("1", {}, tmp_path, publisher="s3://bucket/a/{jobID}.tar.gz").job.task.publisher
     assert whole is not None
     assert whole.params == {"Bucket": "bucket", "Key": "a/{jobID}.tar.gz"}
+
+
+def test_a_job_whose_signed_addresses_are_over_is_not_sent_again(tmp_path: Path) -> None:
+    """A rerun of a job whose input's address has expired is refused by the input's name; one that is still good is sent."""
+    packed = _pack("1", {}, tmp_path)
+    for date, is_over in (("20200101T000000Z", True), ("29990101T000000Z", False), ("nonsense", False)):
+        url = f"https://store/b/k?X-Amz-Date={date}&X-Amz-Expires=3600&X-Amz-Signature=s"
+        source = InputSource(source=SpecConfig(type="urlDownload", params={"URL": url}), alias="x-0", target="/inputs/.")
+        task = packed.job.task.model_copy(update={"input_sources": [*packed.job.task.input_sources, source]})
+        old = packed.job.model_copy(update={"tasks": [task]})
+        if is_over:
+            with pytest.raises(PackingError, match="its input x-0 has expired"):
+                repacked(old, packed.route)
+        else:
+            assert repacked(old, packed.route).name != packed.name
 
 
 def test_files_want_a_publisher(tmp_path: Path) -> None:
