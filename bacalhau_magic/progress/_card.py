@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 from IPython.display import DisplayHandle, display
 
-from ._view import Drawn
+from ._view import Drawn, View
 
 __all__ = ["Card", "CardView"]
 
@@ -49,13 +49,24 @@ class Card(anywidget.AnyWidget):
 
 
 class CardView:
-    """A Card as a View; `static` is MIME data that stands beside the card for as long as it lives, for what is saved."""
+    """A Card as a View; `static` is MIME data that stands beside the card for as long as it lives, for what is saved.
+
+    A front end that has no widgets closes the card's comm: from then on the view that `instead` makes is drawn.
+    """
 
     shows_log = False
 
     def __init__(
-        self, *, logs: bool = True, on_stop: Callable[[int | None], None] | None = None, static: Mapping[str, Any] | None = None
+        self,
+        *,
+        logs: bool = True,
+        on_stop: Callable[[int | None], None] | None = None,
+        static: Mapping[str, Any] | None = None,
+        instead: Callable[[], View] | None = None,
     ) -> None:
+        self._instead = instead
+        self._refused = False
+        self._text: View | None = None
         self._logs = logs
         self._on_stop = on_stop
         self._static = dict(static or {})
@@ -69,17 +80,27 @@ class CardView:
             self._drawn = self._json(snapshot)
             self._card = Card(on_stop=self._on_stop, snapshot=self._drawn)
             _answer_while_busy(self._card)
+            self._card.comm.on_close(self._on_refused)
             self._handle = display(self._data(self._card), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def draw(self, snapshot: Drawn) -> None:
         with suppress(Exception):
             if self._card is None:
                 return
+            if self._refused and self._text is None and self._instead is not None:
+                self._text = self._instead()
+                self.shows_log = self._text.shows_log
+                self._text.open(snapshot)
+            if self._text is not None:
+                self._text.draw(snapshot)
+                return
             fresh = self._json(snapshot)
             if {**fresh, "now": 0} != {**self._drawn, "now": 0}:
                 self._card.snapshot = self._drawn = fresh
 
     def keep(self, static: Mapping[str, Any]) -> bool:
+        if self._text is not None:
+            return False
         with suppress(Exception):
             self._static = dict(static)
             if self._handle is not None and self._card is not None:
@@ -98,8 +119,14 @@ class CardView:
             if self._handle is not None and self._static:
                 self._handle.update(dict(self._static), raw=True, metadata=self._metadata)  # type: ignore[no-untyped-call]
 
-    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def _on_refused(self, _message: Any) -> None:
+        self._refused = True
+
+    def close(self, snapshot: Drawn, data: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> bool:
         replaced = False
+        with suppress(Exception):
+            if self._text is not None:
+                self._text.close(snapshot, None, {})
         with suppress(Exception):
             if self._handle is not None:
                 self._handle.update(dict(data or {"text/plain": ""}), raw=True, metadata=dict(metadata))  # type: ignore[no-untyped-call]

@@ -90,12 +90,17 @@ def choose_view(
     """
     if kind == "none" or place == "batch":
         return NoView()
-    if place == "notebook" and kind != "text":
-        from ._card import CardView  # 0.15 s of imports, which a terminal need not wait for
 
-        return CardView(logs=logs, on_stop=on_stop, static=static)
-    from ._text import TextView
+    def text() -> View:
+        from ._text import TextView
 
-    out = out or sys.stdout
-    err = err or (out if place == "notebook" else sys.stderr)
-    return TextView(out, err, logs=logs, hidden=hidden, summary=place == "terminal", overwrites=place == "notebook")
+        to = out or sys.stdout
+        beside = err or (to if place == "notebook" else sys.stderr)
+        return TextView(to, beside, logs=logs, hidden=hidden, summary=place == "terminal", overwrites=place == "notebook")
+
+    if place == "terminal" or kind == "text":
+        return text()
+    from ._card import CardView  # 0.15 s of imports, which a terminal need not wait for
+
+    # A card that lives on after its cell has no cell to write text into.
+    return CardView(logs=logs, on_stop=on_stop, static=static, instead=text if static is None else None)

@@ -186,6 +186,19 @@ def test_a_job_in_the_node_s_queue_waits(live: Kernel) -> None:
     assert live.run("second.result()").value == "1"
 
 
+def test_a_front_end_without_widgets_gets_text(live: Kernel) -> None:
+    """Where the front end closes the card's comm, because it has no widgets, the cell goes on in text: the state, and the log, once."""
+    request = live.send("%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep(4)\nprint('ends')\n6 * 7")
+    live.until(lambda _snapshot: True)
+    live.refuse()
+    ran = live.collect(request)
+    assert ran.error is None, ran.text
+    assert ran.value == "42"
+    assert "running on n-" in ran.stream("stdout")
+    assert ran.stream("stdout").count("ends") == 1
+    assert outcomes(ran) == ["completed"]
+
+
 def test_a_background_failure_is_not_lost(live: Kernel) -> None:
     """A background failure shows on the card, with a report, and raises when its result is asked for."""
     live.run("%%bacalhau --bg --job bad -o v\nv = 1 / 0")

@@ -150,6 +150,10 @@ class Kernel:
         message = self.client.session.msg("comm_msg", {"comm_id": list(self.cards)[-1], "data": data})
         self.client.shell_channel.send(message)
 
+    def refuse(self) -> None:
+        """Answer the newest card as a front end does that has no widgets: its comm is closed."""
+        self.client.shell_channel.send(self.client.session.msg("comm_close", {"comm_id": list(self.cards)[-1], "data": {}}))
+
     def _take_reply(self, ran: Ran, request: str) -> None:
         with contextlib.suppress(queue.Empty):
             message = self.client.get_shell_msg(timeout=0.2)
