@@ -84,13 +84,30 @@ def test_the_trial_in_a_pipe(fresh: dict[str, str], tmp_path: Path) -> None:
     assert "All 11 cells did what they should" in done.stdout
 
 
-def test_a_machine_without_node_js(fresh: dict[str, str], tmp_path: Path) -> None:
-    """What needs Node.js is left out where there is none, with what to install; the rest is no failure."""
-    tools = tmp_path / "bin"
+def bare_tools(folder: Path) -> Path:
+    """A folder for PATH with what any machine has, and bubblewrap where it is here; no Node.js, no container engine."""
+    tools = folder / "bin"
     tools.mkdir()
     for name in ("bash", "sh", "env", "cat", "wc", "grep", "basename", "mkdir", "rm", "sleep", "base64", "sha256sum", "bwrap"):
         if found := shutil.which(name):
             (tools / name).symlink_to(found)
+    return tools
+
+
+def test_a_machine_without_a_container_engine(fresh: dict[str, str], tmp_path: Path) -> None:
+    """--image is refused there before anything is sent, with what to install."""
+    code = "from bacalhau_magic import errors, run\ntry:\n    run('1', image='python:3.11')\nexcept errors.OptionError as error:\n    print(error, error.hint)"
+    environment = fresh | {"PATH": str(bare_tools(tmp_path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "no container engine" in done.stdout, done.stderr
+    assert "docker or podman" in done.stdout
+
+
+def test_a_machine_without_node_js(fresh: dict[str, str], tmp_path: Path) -> None:
+    """What needs Node.js is left out where there is none, with what to install; the rest is no failure."""
+    tools = bare_tools(tmp_path)
     bare = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     packages = bare / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"

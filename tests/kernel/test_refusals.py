@@ -89,7 +89,6 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
         ("--memory 900TB", "1", "this machine has", "Ask for at most"),
         ("--cpu 9000", "1", "this machine has", "Ask for at most"),
         ("--disk 900TB", "1", "this machine has", "Ask for at most"),
-        ("--image python:3.11", "1", "no container engine", "docker or podman"),
         ("--network http --domain example.org", "1", "no gateway that filters by domain", "--network none or full"),
         ("--constraints region=eu", "1", "its labels don't meet region = eu", "--runtime bacalhau"),
         ("--runtime bacalhau", "1", "no endpoint is configured", "BACALHAU_API_URL"),
