@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 
 __all__ = ["latex", "markdown", "table"]
 
@@ -47,9 +45,10 @@ def latex(text: str) -> str | None:
 # Tables
 
 
+_TOKEN = re.compile(r"(?P<text>[^<]+)|<(?P<end>/?)(?P<tag>[A-Za-z]+)(?P<rest>(?:[\s/][^<>]*)?)>")
 _SHOWN = frozenset(["table", "thead", "tbody", "tfoot", "tr", "th", "td", "caption", "div", "p", "small"])
-_VOID = frozenset(("br",))
-_SPANS = ("colspan", "rowspan")
+_SPAN = re.compile(r"\s(colspan|rowspan)=[\"']?([0-9]{1,4})(?=[\"'\s/]|$)", re.IGNORECASE)
+_STYLE_END = "</style>"
 _LONGEST = 4_000_000
 """Characters of a document that is read as a table."""
 
@@ -57,74 +56,40 @@ _LONGEST = 4_000_000
 def table(document: str) -> str | None:
     """The HTML of a table made anew: its cells' text and their spans, no attribute besides, no style.
 
-    None when the document is anything else, or holds more than a table's tags, as a link, an image or a script.
+    None when the document is anything else, or holds more than a table's tags, as a link, an image or a script. It is
+    read token by token, each once: the standard library's reader takes a stranger's document hours.
     """
     if len(document) > _LONGEST:
         return None
-    reader = _TableReader()
-    reader.feed(document)
-    reader.close()
-    return reader.made()
-
-
-class _TableReader(HTMLParser):
-    """Reads a table, and writes it with nothing but what it knows."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._out: list[str] = []
-        self._open: list[str] = []
-        self._style: list[str] | None = None
-        self._has_table = False
-        self._other = False
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        if tag == "style":
-            self._style = []
-        elif tag in _VOID:
-            self._out.append(f"<{tag}>")
-        elif tag in _SHOWN:
-            self._has_table = self._has_table or tag == "table"
-            spans = "".join(
-                f' {name}="{value}"' for name, value in attrs if name in _SPANS and value and re.fullmatch(r"[0-9]{1,4}", value)
-            )
-            kind = ' class="dataframe"' if tag == "table" else ""
-            self._out.append(f"<{tag}{kind}{spans}>")
-            self._open.append(tag)
-        else:
-            self._other = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "style" and self._style is not None:
-            # The style of pandas' and polars' frames: the notebook has its own for them.
-            self._other = self._other or not "".join(self._style).lstrip().startswith(".dataframe")
-            self._style = None
-        elif self._open and self._open[-1] == tag:
-            self._open.pop()
-            self._out.append(f"</{tag}>")
-        elif tag not in _VOID:
-            self._other = True
-
-    def handle_data(self, data: str) -> None:
-        if self._style is not None:
-            self._style.append(data)
-        else:
-            self._out.append(html.escape(data))
-
-    def handle_comment(self, data: str) -> None:  # noqa: ARG002
-        self._other = True
-
-    def handle_decl(self, decl: str) -> None:  # noqa: ARG002
-        self._other = True
-
-    def handle_pi(self, data: str) -> None:  # noqa: ARG002
-        self._other = True
-
-    def unknown_decl(self, data: str) -> None:  # noqa: ARG002
-        self._other = True
-
-    def made(self) -> str | None:
-        """The table; None where the document was none, or more than one."""
-        if self._other or self._open or self._style is not None or not self._has_table:
+    made: list[str] = []
+    waiting: list[str] = []
+    at = 0
+    while at < len(document):
+        token = _TOKEN.match(document, at)
+        if token is None:
             return None
-        return "".join(self._out)
+        at, tag = token.end(), (token["tag"] or "").lower()
+        if token["text"]:
+            made.append(html.escape(html.unescape(token["text"])))
+        elif tag == "style" and not token["end"]:
+            end = document.find(_STYLE_END, at)
+            # The style of pandas' and polars' frames: the notebook has its own for them.
+            if end < 0 or not document[at:end].lstrip().startswith(".dataframe"):
+                return None
+            at = end + len(_STYLE_END)
+        elif tag == "br":
+            made.append("<br>")
+        elif tag not in _SHOWN or (token["end"] and waiting[-1:] != [tag]):
+            return None
+        elif token["end"]:
+            made.append(f"</{waiting.pop()}>")
+        else:
+            waiting.append(tag)
+            made.append(_opened(tag, token["rest"]))
+    return "".join(made) if not waiting and any(piece.startswith("<table") for piece in made) else None
+
+
+def _opened(tag: str, attributes: str) -> str:
+    spans = "".join(f' {name}="{count}"' for name, count in dict(_SPAN.findall(attributes)).items())
+    kind = ' class="dataframe"' if tag == "table" else ""
+    return f"<{tag}{kind}{spans}>"

@@ -363,3 +363,32 @@ X = {"text/plain": "x"}
 def test_cleared_output_is_not_shown(displays: Any, wanted: list[Any]) -> None:
     """What was shown before `clear_output()` is left out; with `wait=True` only when something came after it."""
     assert shown(result(stdout="abc", displays=displays))[1:] == wanted
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<",
+        "<a ",
+        "&",
+        "&#",
+        "<!--",
+        "<tr>",
+        "</",
+        "<td a='",
+        "<![CDATA[",
+        "<style>",
+        "<td colspan",
+        "<td " + "colspan=1 " * 50 + ">",
+        "<td>&amp;x",
+    ],
+)
+def test_a_large_document_is_read_once(piece: str) -> None:
+    """No document makes the reader of tables go over it again and again: three million characters end, and the test's own limit would tell."""
+    assert "iframe" in safe({"text/html": "<table>" + piece * (3_000_000 // len(piece))})["text/html"]
+
+
+@pytest.mark.parametrize("piece", ["![", "![a](data:image/png;base64,", "![a", "\\", "&#", "<", "$\\", "![]("])
+def test_large_markdown_is_read_once(piece: str) -> None:
+    """No Markdown makes its reader go over it again and again."""
+    assert safe({"text/markdown": piece * (1_000_000 // len(piece)), "text/plain": "x"})["text/plain"] == "x"
