@@ -26,9 +26,24 @@ def engine() -> str | None:
     for name in ("docker", "podman"):
         tool = shutil.which(name)
         if tool and subprocess.run([tool, "info"], capture_output=True, timeout=20, check=False).returncode == 0:
-            provide(name)
-            return name
+            # One that answers may still run nothing: inside of a container itself, or where no registry can be reached.
+            return name if _runs(name) else None
     return None
+
+
+def _runs(name: str) -> bool:
+    try:
+        provide(name)
+    except subprocess.CalledProcessError:
+        return False
+    return try_out(name).returncode == 0
+
+
+def try_out(engine: str) -> subprocess.CompletedProcess[str]:
+    """Run the image as a job would; what it said and its exit code."""
+    limits = ("--network", "none", "--pull", "never", "--cpus", "1", "--memory", "256m", "--pids-limit", "100")
+    line = [engine, "run", "--rm", *limits, IMAGE, "python", "-c", "pass"]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
 def provide(engine: str) -> None:
@@ -75,7 +90,7 @@ def _libraries(binaries: list[str]) -> set[str]:
     return {place for place in found if Path(place).exists()}
 
 
-if __name__ == "__main__":  # python images.py ENGINE: makes the image and runs it, as a job would; ends with the engine's words
+if __name__ == "__main__":  # python images.py ENGINE: makes the image and runs it; ends with the engine's words
     provide(sys.argv[1])
-    limits = ("--network", "none", "--pull", "never", "--cpus", "1", "--memory", "256m", "--pids-limit", "100")
-    sys.exit(subprocess.run([sys.argv[1], "run", "--rm", *limits, IMAGE, "python", "-c", "pass"], check=False).returncode)
+    tried = try_out(sys.argv[1])
+    sys.exit(tried.stderr if tried.returncode else 0)
