@@ -41,6 +41,9 @@ META_PUBLISH = "bacalhau-magic/publish"
 """Present (PUBLISH_ANY) in a job of the embedded node whose files nobody asked for: they are published if there are any."""
 PUBLISH_ANY = "if-any"
 
+PULLING = "Pulling Image"
+"""The topic of what the embedded node says in a job's history before it pulls an image; a Bacalhau node says nothing then."""
+
 FORMAT = "1"
 
 # Where the payload lies in the job, and where the job's files go.

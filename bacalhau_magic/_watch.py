@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
-from . import _traces
+from . import _marks, _traces
 from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
 from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
@@ -322,6 +322,8 @@ class _Watch:
                 yield PhaseChanged(
                     "starting", self.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting"
                 )
+        elif event.topic == _marks.PULLING and self.assembler.started is None:
+            yield PhaseChanged("pulling", self.node, str(event.details.get("Image", "")))
         elif event.topic == "Downloading Inputs" and self.assembler.started is None:
             yield PhaseChanged("starting", self.node, "fetching the inputs")
 

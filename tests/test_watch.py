@@ -10,9 +10,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from scripted import JOB, JobScript, Recorded, Server, Socket
+from scripted import JOB, NODE, JobScript, Recorded, Server, Socket
 
-from bacalhau_magic import _watch
+from bacalhau_magic import _marks, _watch
 from bacalhau_magic._ledger import Ledger, Row
 from bacalhau_magic._stages import CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
 from bacalhau_magic._wire import Job
@@ -82,6 +82,26 @@ def test_result_rides_in_the_log(server: Server, client: Client) -> None:
     assert ended(events).blob == BLOB
     assert printed(events) == ended(events).stdout == "hello"
     assert [event.phase for event in events if isinstance(event, PhaseChanged)] == ["starting", "starting", "running"]
+
+
+def test_pull_is_a_phase_where_the_node_tells_it(server: Server, client: Client) -> None:
+    """The embedded node says that it pulls an image; a Bacalhau node says "Running" for all that comes before the first line."""
+    job = JobScript(server)
+    job.add("Requested execution on n-2e2b7e09", "Scheduling", job.execution, NodeID=NODE)
+    job.add("Pulling image python:3.11-slim", _marks.PULLING, job.execution, Image="python:3.11-slim")
+    seen: list[PhaseChanged] = []
+    for event in watch(client, nonce=""):
+        if isinstance(event, PhaseChanged):
+            seen.append(event)
+            if event.phase == "pulling":
+                job.add("Running", "Execution", job.execution)
+            elif event.detail:
+                job.end()
+    assert [(event.phase, event.node, event.detail) for event in seen] == [
+        ("starting", NODE, ""),
+        ("pulling", NODE, "python:3.11-slim"),
+        ("starting", NODE, "waiting there, pulling the image or starting"),
+    ]
 
 
 def test_early_error_frame_is_tried_again(server: Server, client: Client) -> None:

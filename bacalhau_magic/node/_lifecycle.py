@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import _marks
+
 PENDING, QUEUED, RUNNING = "Pending", "Queued", "Running"
 COMPLETED, FAILED, STOPPED = "Completed", "Failed", "Stopped"
 TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})
@@ -65,6 +67,11 @@ def execution_completed(execution: str) -> Event:
 
 def execution_failed(execution: str, message: str, *, topic: str = "Running Execution") -> Event:
     return Event(message, topic, execution, {"IsError": "true"})
+
+
+def image_pulled(execution: str, image: str) -> Event:
+    """This node's own: a Bacalhau node says nothing of its pull until it has failed."""
+    return Event(f"Pulling image {image}", _marks.PULLING, execution, {"Image": image})
 
 
 def image_failed(execution: str, message: str, image: str) -> Event:

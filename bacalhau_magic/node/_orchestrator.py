@@ -318,12 +318,24 @@ class Orchestrator:
     def _scan(self, execution_id: str, executor: Executor, image: str) -> None:
         """Gets a container's image, on a thread of its own."""
         problem = ""
+
+        def pulling() -> None:
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._pulling, execution_id, image)
+
         try:
-            executor.ready(image)
+            executor.ready(image, pulling)
         except (OSError, subprocess.SubprocessError) as error:
             problem = str(error)
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._scanned, execution_id, problem, image)
+
+    def _pulling(self, execution_id: str, image: str) -> None:
+        execution = self.store.execution(execution_id)
+        job = self.store.job(execution.job) if execution else None
+        if execution and job and not execution.over and not job.over:
+            with self.store.writing():
+                self.store.add_events(job, _lifecycle.image_pulled(execution_id, image))
 
     def _scanned(self, execution_id: str, problem: str, image: str) -> None:
         self._scanning.discard(execution_id)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +210,41 @@ def test_the_client_adds_what_to_do_without_an_engine(node: Node) -> None:
     assert cause.kind == "unplaceable"
     assert cause.lines[0].endswith("can't run docker jobs, only host")
     assert cause.advice == "Install docker or podman there, or leave --image out."
+
+
+_ENGINE = """#!/bin/sh
+case "$1" in
+info) echo here ;;
+pull)
+    until [ -e "{gate}" ]; do sleep 0.02; done
+    echo "the registry is not there" >&2
+    exit 1 ;;
+*) exit 1 ;;
+esac
+"""
+"""A container engine's client that has no image, and pulls until the test lets it go."""
+
+
+def test_a_pull_is_said_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the node pulls an image, the history says so; an error it is only once the pull has failed."""
+    (program := tmp_path / "docker").write_text(_ENGINE.format(gate=tmp_path / "gate"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with running() as node:
+        identity = node.put(job("true", host=False))
+        until = time.monotonic() + 20
+        while len(items := node.history(identity)["Items"]) < 3:
+            assert time.monotonic() < until, items
+            time.sleep(0.02)
+        event = items[-1]["Event"]
+        assert (event["Message"], event["Topic"]) == ("Pulling image python:3.11-slim", _marks.PULLING)
+        assert event["Details"] == {"Image": "python:3.11-slim"}
+        assert node.job(identity)["State"]["StateType"] == "Pending"
+        history = [_wire.HistoryItem.model_validate(item) for item in items]
+        assert causes(history) == ()
+        (tmp_path / "gate").touch()
+        node.wait(identity)
+        assert [item["Event"]["Topic"] for item in node.history(identity)["Items"]].count("Exec Scanning") == _lifecycle.ATTEMPTS
 
 
 def test_a_job_that_must_be_isolated_is_refused_where_nothing_isolates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class BubblewrapExecutor:
             "time": _marks.LIMIT_ENFORCED,
         }
 
-    def ready(self, _image: str) -> None:
+    def ready(self, _image: str, _pulling: Callable[[], None] = lambda: None) -> None:
         """Nothing: the interpreter is here."""
 
     def start(self, spec: RunSpec) -> Running:

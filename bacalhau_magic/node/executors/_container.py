@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,9 +82,10 @@ class ContainerExecutor:
             why = f"{engine} does not answer: {_last_line(answer.stderr)}".rstrip(": ")
         return None, why
 
-    def ready(self, image: str) -> None:
-        """Pulls an image that is not here yet. Raises OSError with the engine's words."""
+    def ready(self, image: str, pulling: Callable[[], None] = lambda: None) -> None:
+        """Pulls an image that is not here yet, and calls `pulling` first. Raises OSError with the engine's words."""
         if _call([self._program, "image", "inspect", image], timeout=60).returncode:
+            pulling()
             pulled = _call([self._program, "pull", "--quiet", qualified(image) if self.name == "podman" else image], timeout=3600)
             if pulled.returncode:
                 raise OSError(_last_line(pulled.stderr) or f"image not available: {image}")

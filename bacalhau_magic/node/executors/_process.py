@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ class ProcessExecutor:
             "time": _marks.LIMIT_ENFORCED,
         }
 
-    def ready(self, _image: str) -> None:
+    def ready(self, _image: str, _pulling: Callable[[], None] = lambda: None) -> None:
         """Nothing: the interpreter is here."""
 
     def start(self, spec: RunSpec) -> Running:

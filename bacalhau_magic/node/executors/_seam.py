@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -85,8 +85,11 @@ class Executor(Protocol):
     why: str
     limits: Mapping[str, str]
 
-    def ready(self, image: str) -> None:
-        """Gets what a run of this image needs first, which may take long. Raises OSError with the words to record."""
+    def ready(self, image: str, pulling: Callable[[], None] = lambda: None) -> None:
+        """Gets what a run of this image needs first, which may take long; `pulling` is called before anything is fetched.
+
+        Raises OSError with the words to record.
+        """
         ...
 
     def start(self, spec: RunSpec) -> Running:
