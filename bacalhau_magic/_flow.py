@@ -88,7 +88,13 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     settings = means.settings
     found = means.availability(request)
     route = choose(
-        request.options, request.language, found, strict=settings.strict, limited=settings.policy.max, remote_gpu=settings.remote_gpu
+        request.options,
+        request.language,
+        found,
+        strict=settings.strict,
+        limited=settings.policy.max,
+        allowed=settings.policy.allowed,
+        remote_gpu=settings.remote_gpu,
     )
     clear = looks_secret(request.env)
     said_clear = (f"{_IN_CLEAR} {clear}: --env puts it into the spec in clear. Use --secret {clear}.",) if clear else ()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "check", "findings", "policy"]
 
 _MAGIC = "%%bacalhau"
+_CARRIERS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%memit")
+"""Cell magics that run what stands below them as a cell, with its own magic."""
 _CALLS = ("run", "submit")
 _LARGEST = 100_000_000
 _VARIABLE = re.compile(r"--?[A-Za-z][\w-]*[ =]\{[^{}]*\}")
@@ -93,7 +95,9 @@ def _sources(notebook: Path) -> Iterator[tuple[int, str]]:
 
 def _asked(source: str) -> Iterator[tuple[str, str | Mapping[str, Any]]]:
     """(what stands there, the line or the call's options) of everything in a cell that sends a job."""
-    first, _, _ = source.lstrip().partition("\n")
+    first, _, below = source.lstrip().partition("\n")
+    while first.split(maxsplit=1)[:1] and first.split(maxsplit=1)[0] in _CARRIERS:
+        first, _, below = below.lstrip().partition("\n")
     if first.split(maxsplit=1)[:1] == [_MAGIC]:
         yield first, first.removeprefix(_MAGIC)
         return

@@ -7,7 +7,7 @@ What is configured or built in is cut or left out, and the card says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from ._stages import Availability, Route, Target
 from ._values import publisher
 from ._wire import BuildVersion, NodeState
 from .errors import BacalhauMagicError, ConfigError, OptionError
-from .options import JobOptions, size_text, spelling
+from .options import JobOptions, plain_name, size_text, spelling
 
 __all__ = ["NOT_ISOLATED", "ONE_STREAM", "choose", "fitted"]
 
@@ -30,6 +30,8 @@ ONE_STREAM = "By the Bacalhau CLI: what the job prints on stderr counts as stdou
 """A notice that is said once a session."""
 
 _SET_UP = "Set BACALHAU_API_URL, or write %bacalhau config api_url=https://host:1234, to reach a cluster."
+_FREE: Mapping[str, Collection[Any]] = {}
+"""No policy's choices."""
 _PATIENT_SECONDS = 300.0
 """With `prefer = "local"`, a sandboxed cell with a longer time than this goes to the cluster."""
 
@@ -41,6 +43,7 @@ def choose(
     *,
     strict: Collection[str] = (),
     limited: Collection[str] = (),
+    allowed: Mapping[str, Collection[Any]] = _FREE,
     remote_gpu: str = "",
 ) -> Route:
     """The route of a cell: the first of these rows that fits.
@@ -49,20 +52,20 @@ def choose(
     4, 5 runtime=local → local or error; 6, 7 nothing configured → local or error; 8 only an untrusted project's
     endpoint → error; 9 local preferred and able → local; 10 it answers → Bacalhau; 11 it doesn't → as 3.
     `strict` names configured options that refuse instead of being cut, `limited` those of a policy's limits, which a
-    place must be able to keep; `remote_gpu` are the default GPUs of a job for
-    Bacalhau. Raises ConfigError or OptionError.
+    place must be able to keep; `allowed` are a policy's choices, to which nothing is changed that is not among them;
+    `remote_gpu` are the default GPUs of a job for Bacalhau. Raises ConfigError or OptionError.
     """
 
     def local(why: str, *notices: str) -> Route:
         if "profile" in options.asked and not notices and not available.local_key:
             raise OptionError(f"--profile {options.profile} can't be kept: the cell goes to the local node ({why}).", option="profile")
-        target, fit = _local_fit(options, language, available, strict, limited)
+        target, fit = _local_fit(options, language, available, strict, limited, allowed)
         return Route(target, why, (*notices, *fit.notices), fit.options)
 
     def remote(why: str) -> Route:
         assert available.remote is not None
         wanted = options if not remote_gpu or options.gpu is not None else options.over({"gpu": remote_gpu})
-        fit = fitted(available.remote, wanted, language, strict, limited)
+        fit = fitted(available.remote, wanted, language, strict, limited, allowed)
         return Route(available.remote, why, (*available.remote.endpoint.risks, *fit.notices), fit.options)
 
     def no_answer() -> Route:
@@ -135,12 +138,18 @@ class _Fit:
     options: JobOptions
     strict: frozenset[str]
     limited: frozenset[str]
+    allowed: Mapping[str, Collection[Any]]
     notices: list[str] = field(default_factory=list)
 
     def lacks(self, name: str, reason: str, hint: str = "", **instead: Any) -> None:
-        """Refuse the option `name` where it was asked for; else put `instead` in force and say so."""
-        if name in self.options.asked or name in self.strict:
-            raise OptionError(f"{spelling(name)} can't be kept on {self.where}: {reason}.", option=name.rstrip("_"), hint=hint)
+        """Refuse the option `name` where it was asked for, or where a policy does not allow what stands in its place; else put `instead` in force."""
+        # Without an image a cell has its language's own, which no policy can refuse.
+        barred = next(
+            (other for other, value in instead.items() if value is not None and value not in self.allowed.get(other, (value,))), ""
+        )
+        if name in self.options.asked or name in self.strict or barred:
+            allows = f", and the policy does not allow {plain_name(barred)} {instead[barred]}" if barred else ""
+            raise OptionError(f"{spelling(name)} can't be kept on {self.where}: {reason}{allows}.", option=name.rstrip("_"), hint=hint)
         self.options = self.options.with_values(**instead)
 
     def say(self, sentence: str) -> None:
@@ -155,10 +164,17 @@ class Fitted:
     notices: tuple[str, ...]
 
 
-def fitted(target: Target, options: JobOptions, language: Language, strict: Collection[str] = (), limited: Collection[str] = ()) -> Fitted:
+def fitted(
+    target: Target,
+    options: JobOptions,
+    language: Language,
+    strict: Collection[str] = (),
+    limited: Collection[str] = (),
+    allowed: Mapping[str, Collection[Any]] = _FREE,
+) -> Fitted:
     """The options as the target can keep them; raises OptionError for an asked one that it can't, ConfigError else."""
     where = "the local node" if target.is_local else target.endpoint.label
-    fit = _Fit(where, options, frozenset(strict), frozenset(limited))
+    fit = _Fit(where, options, frozenset(strict), frozenset(limited), allowed)
     if target.is_local:
         _fit_interpreter(fit, target, language)
         _fit_isolation(fit, target)
@@ -175,12 +191,17 @@ def fitted(target: Target, options: JobOptions, language: Language, strict: Coll
 
 
 def _local_fit(
-    options: JobOptions, language: Language, available: Availability, strict: Collection[str], limited: Collection[str]
+    options: JobOptions,
+    language: Language,
+    available: Availability,
+    strict: Collection[str],
+    limited: Collection[str],
+    allowed: Mapping[str, Collection[Any]],
 ) -> tuple[Target, Fitted]:
     if available.local is None:
         problem = available.local_problem.rstrip(".") or "it can't be started"
         raise ConfigError(f"The local node can't run the cell: {problem}.", hint="%bacalhau doctor says more.")
-    return available.local, fitted(available.local, options, language, strict, limited)
+    return available.local, fitted(available.local, options, language, strict, limited, allowed)
 
 
 def _has_container(target: Target) -> bool:

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from bacalhau_magic import _argspec
+from bacalhau_magic._flow import Means, prepare
+from bacalhau_magic._languages import BUILT_IN
+from bacalhau_magic._ledger import Ledger
 from bacalhau_magic._settings import Settings, load
+from bacalhau_magic._stages import Availability, CellRequest, Endpoint, Target
 from bacalhau_magic.errors import ConfigError, OptionError
 
 POLICY = """
@@ -83,6 +87,24 @@ def test_a_second_policy_allows_less_only(folder: Path) -> None:
         none.apply(_argspec.parse(""))
 
 
+def test_a_place_opens_no_network_that_is_not_allowed(folder: Path) -> None:
+    """Packages and a weak executor open the network of a cell that did not ask for one; where the policy allows only none, the cell is refused."""
+    local = Target("local", Endpoint("http://localhost", socket="/run/s"), executor="process", container="none: not found")
+    cluster = Target("bacalhau", Endpoint("https://cluster.example:1234"))
+
+    def sent(line: str, found: Availability, policy: str) -> CellRequest:
+        settings = under(folder, policy)
+        options, _ = settings.apply(_argspec.parse(line))
+        means = Means(settings, lambda _: found, lambda _: pytest.fail("asked for a client"), Ledger(None), set())
+        return prepare(CellRequest("1", options, BUILT_IN["python"]), means)[0]
+
+    only = '[allowed]\nnetwork = ["none"]\n'
+    with pytest.raises(OptionError, match="does not allow network full"):
+        sent("--pip numpy", Availability(remote=cluster, remote_endpoint=cluster.endpoint), only)
+    with pytest.raises(OptionError, match="does not allow network full"):
+        sent("", Availability(local=local), only)
+
+
 def test_falling_back_is_a_runtime_too(folder: Path) -> None:
     """Where the local node is not allowed, --fallback is refused, and left out where it is configured."""
     policy = '[allowed]\nruntime = ["bacalhau"]\n'
@@ -129,18 +151,20 @@ def test_the_check_says_which_cells_would_fail(folder: Path) -> None:
         "%%time\nrun('1', timeout=limit)",
         "def broken(:",
         "subprocess.run(['ls'], timeout=3)",
+        "\n%%time\n%%capture out\n\n%%bacalhau --network full\n1",
+        "%%writefile notes.txt\n%%bacalhau --network full\n1",
     )
     done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     cells = [line.split()[0] for line in lines[2:-1]]
-    assert cells == ["3", "5", "6", "7"]
+    assert cells == ["3", "5", "6", "7", "11"]
     assert "above the policy's limit of 1m" in lines[2]
     assert "Ask in room 101." in lines[2]
     assert "network full is not among" in lines[3]
     assert "Did you mean --timeout?" in lines[4]
     assert "runtime bacalhau is not among" in lines[5]
-    assert lines[-1] == "4 of 7 cells that run elsewhere would be refused under the policy policy.toml."
+    assert lines[-1] == "5 of 8 cells that run elsewhere would be refused under the policy policy.toml."
     assert not marker.exists()
 
 
