@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=_wire.Wire)
 _LOCAL_RATE = 50.0
 _MAX_ITEMS = 100_000
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Client:
@@ -119,6 +121,8 @@ class Client:
         )
         if not answer.job_id:
             raise self._strange("PUT /orchestrator/jobs", "the job's id is missing")
+        if not _JOB_ID.fullmatch(answer.job_id):  # it goes into cells that people run
+            raise self._strange("PUT /orchestrator/jobs", "the job's id is no id")
         return answer
 
     def job(self, job_id: str, namespace: str = "", *, inputs: bool = False) -> _wire.Job:

@@ -100,6 +100,9 @@ export type Wish =
 
 type Guard<T> = (value: unknown) => value is T;
 
+/** A job's id as it goes into cells that run: nothing else than an id, or nothing. */
+const isId = (value: unknown): value is string =>
+  typeof value === "string" && /^([A-Za-z0-9][\w.-]{0,99})?$/.test(value);
 const isText = (value: unknown): value is string => typeof value === "string";
 const isNumber = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
 const isBoolean = (value: unknown): value is boolean => typeof value === "boolean";
@@ -158,7 +161,7 @@ const isSnapshot = shape<ISnapshot>({
 
 export const isJob = shape<IJob>({
   key: isText,
-  id: isText,
+  id: isId,
   name: isText,
   language: isText,
   notebook: isText,

@@ -90,6 +90,7 @@ def test_a_submission_is_never_sent_twice(server: Server, client: Client, answer
         ((429, {"Status": 429, "Message": "rate limit exceeded"}), False),
         ((200, b"<html>"), True),
         ((200, {"JobID": ""}), True),
+        ((200, {"JobID": "j-1\nimport os"}), True),
     ],
 )
 def test_unsure_of_a_submission(server: Server, client: Client, answer: object, unsure: bool) -> None:

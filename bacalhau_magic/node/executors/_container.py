@@ -37,10 +37,14 @@ _KEPT = (
 
 # A job's variables reach the container through the engine's client, which must not heed them itself: these lead it, or its loader.
 _LEADING = re.compile(
-    r"(LD|GLIBC|GCONV|MALLOC|GO|DOCKER|_?CONTAINERS?|PODMAN|BUILDAH|REGISTRY|STORAGE|NETAVARK|CNI|XDG|DBUS|SSH|SSL|TMP|LISTEN|NOTIFY)(_|$)"
-    r"|(GO|TMP|TEMP|BASH|HOME|PATH|USER|LOGNAME|SHELL|ENV|IFS|LANG|LC_|(HTTPS?|ALL|NO|FTP)_PROXY|NIX_|OCI_|CRUN|RUNC|HOOK)",
+    r"(LD|GLIBC|GCONV|MALLOC|DOCKER|BUILDKIT|COMPOSE|_?CONTAINERS?|PODMAN|BUILDAH|NETAVARK|CNI|XDG|DBUS|LISTEN|SSH_AUTH|SSL_CERT|OTEL|RES|LC)_.*"
+    r"|GO(DEBUG|MAXPROCS|TRACEBACK|GC|MEMLIMIT|COVERDIR|RACE|ROOT|PATH)|REGISTRY_AUTH_FILE|STORAGE_(DRIVER|OPTS)|NOTIFY_SOCKET"
+    r"|HOME|PATH|USER|LOGNAME|SHELL|ENV|BASH_ENV|IFS|LANG|LANGUAGE|TMPDIR|TMP|TEMP|HOSTALIASES|LOCALDOMAIN|LOCPATH|NLSPATH|NIS_PATH"
+    r"|(HTTPS?|ALL|NO|FTP)_PROXY",
     re.IGNORECASE,
 )
+_APART_AT_MOST = 60_000
+"""Bytes of variables that are handed over apart: what a pipe holds."""
 
 # What an engine's client ends with when it could not start a container's process; a process itself may end so, too.
 _NEVER_RAN = {
@@ -98,12 +102,17 @@ class ContainerExecutor:
         user = f"{os.getuid()}:{os.getgid()}" if self.name == "docker" and os.getuid() else ""
         name = PREFIX + spec.execution_id
         apart = _apart(spec)
-        process = spawn(
-            [self._program, *command_line(spec, name, user=user, apart=apart)],
-            env={name: value for name, value in spec.env.items() if not _LEADING.match(name)} | _environment(),
-            stdout=spec.stdout,
-            stderr=spec.stderr,
-        )
+        try:
+            process = spawn(
+                [self._program, *command_line(spec, name, user=user, apart=apart)],
+                env={name: value for name, value in spec.env.items() if not _LEADING.fullmatch(name)} | _environment(),
+                stdout=spec.stdout,
+                stderr=spec.stderr,
+                pass_fds=() if apart is None else (apart,),
+            )
+        finally:
+            if apart is not None:
+                os.close(apart)
         folders = tuple(mount.source for mount in spec.mounts if not mount.read_only)
         payload = Payload(process, watch=Watch(disk=spec.disk, folders=folders), cleaned=partial(self._remove, name))
         return _Container(payload, self._program, name, spec.argv[0] if spec.argv else spec.image)
@@ -177,21 +186,27 @@ def qualified(image: str) -> str:
     return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
-def _apart(spec: RunSpec) -> Path | None:
-    """A file of the variables that the engine's client itself would heed. Raises OSError for a value that can't stand in a line of it."""
-    leading = {name: value for name, value in sorted(spec.env.items()) if _LEADING.match(name)}
+def _apart(spec: RunSpec) -> int | None:
+    """A pipe with the variables that the engine's client itself would heed: no file and no command line ever holds their values.
+
+    Raises OSError for a value that can't stand in a line, and for too many of them.
+    """
+    leading = {name: value for name, value in sorted(spec.env.items()) if _LEADING.fullmatch(name)}
     if not leading:
         return None
     for name, value in leading.items():
         if any(sign in value for sign in "\n\r\0\"'"):
             raise OSError(f"the variable {name} has a quote or a line's end in it, which can't be given to a container")
-    place = spec.folder / "variables"
-    with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(f"{name}={value}\n" for name, value in leading.items())
-    return place
+    lines = "".join(f"{name}={value}\n" for name, value in leading.items()).encode("utf-8", "surrogateescape")
+    if len(lines) > _APART_AT_MOST:
+        raise OSError(f"the variables {', '.join(leading)} are too long together to be given to a container")
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(lines)
+    return reading
 
 
-def command_line(spec: RunSpec, name: str, *, user: str = "", apart: Path | None = None, dev: Path = Path("/dev")) -> list[str]:
+def command_line(spec: RunSpec, name: str, *, user: str = "", apart: int | None = None, dev: Path = Path("/dev")) -> list[str]:
     """The engine's arguments for this run. Values of variables stay out of it: other users can read command lines."""
     words = ["run", "--name", name, "--pull", "never", "--pids-limit", str(PROCESSES)]
     words += ["--security-opt", "no-new-privileges", "--network", "none" if spec.network in ("none", "") else "bridge"]
@@ -204,8 +219,8 @@ def command_line(spec: RunSpec, name: str, *, user: str = "", apart: Path | None
     if user:
         words += ["--user", user, "--env", "HOME=/tmp"]
     for variable in sorted(spec.env):
-        words += [] if _LEADING.match(variable) else ["--env", variable]
-    words += ["--env-file", str(apart)] if apart else []
+        words += [] if _LEADING.fullmatch(variable) else ["--env", variable]
+    words += [] if apart is None else ["--env-file", f"/dev/fd/{apart}"]
     for mount in spec.mounts:
         source, target = (_quoted(f"{key}={value}") for key, value in (("source", mount.source), ("target", mount.target)))
         words += ["--mount", f"type=bind,{source},{target}" + (",readonly" if mount.read_only else "")]

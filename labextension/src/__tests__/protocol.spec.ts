@@ -27,6 +27,13 @@ describe("what a kernel says", () => {
     expect(heard(message)).toBeNull();
   });
 
+  test("an id that is more than an id is not heard", () => {
+    const [first] = messages.heard;
+    const changed = JSON.parse(JSON.stringify(first).replace(/"id":"[^"]+"/, '"id":"j-1\\nimport os"')) as unknown;
+    expect(JSON.stringify(changed)).toContain("import os");
+    expect(heard(changed)).toBeNull();
+  });
+
   test("a word that is no phase is not heard", () => {
     const [first] = messages.heard;
     const changed = JSON.parse(JSON.stringify(first).replace('"running"', '"flying"')) as unknown;

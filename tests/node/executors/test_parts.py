@@ -187,11 +187,21 @@ def test_a_containers_variables_lead_no_engine(bench: Bench, tmp_path: Path) -> 
     """Variables that the engine's client or its loader would heed reach the job and nothing else."""
     executor, why = ContainerExecutor.found()
     assert executor is not None, why
-    env = {"LD_PRELOAD": "/nowhere.so", "HOME": "/outputs", "CONTAINERS_CONF": "/nowhere", "HTTPS_PROXY": "http://a b", "X": "'1'\n2"}
+    env = {
+        "LD_PRELOAD": "/nowhere.so",
+        "HOME": "/outputs",
+        "CONTAINERS_CONF": "/nowhere",
+        "HTTPS_PROXY": "http://a b",
+        "OTEL_X": "1",
+        "X": "'1'\n2",
+        "GOOGLE_API_KEY": '{"a":\n"b"}',
+        "USER_TOKEN": "it's",  # what only looks like them
+    }
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     done = bench.run(executor, ["python", "-c", code], interpreter="", image=IMAGE, env=env)
     told = json.loads(done.output.splitlines()[-1])
     assert {name: told.get(name) for name in env} == env
+    assert not [place for place in done.outputs.parent.rglob("*") if place.is_file() and b"nowhere" in place.read_bytes()]
     with pytest.raises(OSError, match="the variable LD_PRELOAD has a quote"):
         bench.run(executor, ["true"], interpreter="", image=IMAGE, env={"LD_PRELOAD": "a\nb"})
 
