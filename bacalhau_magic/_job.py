@@ -331,11 +331,9 @@ class RemoteJob:
         if self._ref is None or self.client_of is None:
             return None
         try:
-            found = whole_log(self.client_of(self._ref.endpoint), self._ref, counts)
+            return whole_log(self.client_of(self._ref.endpoint), self._ref, counts, Veil(self.request.secrets).pieces)
         except BacalhauMagicError:
             return None
-        veil = Veil(self.request.secrets)
-        return [(stream, veil.text(text)) for stream, text in found] if found is not None else None
 
     # Waiting
 

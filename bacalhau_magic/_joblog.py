@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._marks import META_NONCE
@@ -83,11 +83,16 @@ def read_log(client: Client, ref: JobRef) -> Iterator[Piece]:
     yield from (("stdout", item.text) for item in packets.finish() if isinstance(item, Text))
 
 
-def whole_log(client: Client, ref: JobRef, counts: Mapping[str, int]) -> list[Piece] | None:
-    """The log's first characters, as many of each stream as `counts` says; None where the node has not all of these."""
+def whole_log(
+    client: Client, ref: JobRef, counts: Mapping[str, int], veiled: Callable[[Iterable[Piece]], Iterable[Piece]]
+) -> list[Piece] | None:
+    """The log's first characters, as many of each stream as `counts` says, without what `veiled` takes out before they are counted.
+
+    None where the node has not all of these.
+    """
     left = dict(counts)
     found = []
-    for stream, text in read_log(client, ref):
+    for stream, text in veiled(read_log(client, ref)):
         if first := text[: left[stream]]:
             left[stream] -= len(first)
             found.append((stream, first))

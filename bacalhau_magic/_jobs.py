@@ -138,7 +138,10 @@ def secrets_of(session: Session, job: Job) -> _secrets.Secrets:
     sent = known.request.secrets if known is not None else {}
     pairs = [str(pair).partition("=") for pair in (job.task.engine.params or {}).get("EnvironmentVariables") or ()]
     in_clear = {name: value for name, _, value in pairs if name in names}
-    return _secrets.Secrets({**_secrets.found([name for name in names if name not in sent and name not in in_clear]), **in_clear, **sent})
+    # The names are the server's word: only of a job that was sent from here are they asked for in the environment and the keyring.
+    is_ours = any(row.job_id == job.id for row in session.ledger.find(job.id or "?"))
+    asked = [name for name in names if is_ours and name not in sent and name not in in_clear]
+    return _secrets.Secrets({**_secrets.found(asked), **in_clear, **sent})
 
 
 def resubmit(session: Session, ref: JobRef) -> RemoteJob:
@@ -185,9 +188,9 @@ def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
     pieces: list[tuple[str, str]] = []
     veil = _secrets.Veil(secrets_of(session, client.job(ref.job_id, ref.namespace)))
     with suppress(LogStreamError):
-        for stream, text in read_log(client, ref):
-            pieces.append((stream, veil.text(text)))
-    return pieces
+        for piece in read_log(client, ref):
+            pieces.append(piece)
+    return list(veil.pieces(pieces))
 
 
 def state_of(session: Session, row: Row) -> str:

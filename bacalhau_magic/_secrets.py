@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -145,6 +145,16 @@ class Veil:
             if text := stream.feed(b"", last=True).decode("utf-8", "surrogatepass"):
                 emit(Printed("stderr" if name == "stderr" else "stdout", text))
 
+    def pieces(self, pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """A whole log's (stream, text) pieces without the secrets, also without one that lies in two pieces; once for a veil."""
+        told: list[JobEvent] = []
+        emit = self.over(told.append)
+        for stream, text in pieces:
+            emit(Printed("stderr" if stream == "stderr" else "stdout", text))
+            yield from _printed(told)
+        self.rest(told.append)
+        yield from _printed(told)
+
     def facts(self, value: _T) -> _T:
         """A value of plain facts - texts, collections, stage values, wire models - without the secrets."""
         return value if self._redactor is None else self._clean(value)
@@ -185,3 +195,9 @@ class Veil:
         for beneath in (problem.__cause__, problem.__context__):
             if beneath is not None:
                 self.error(beneath)
+
+
+def _printed(told: list[JobEvent]) -> Iterator[tuple[str, str]]:
+    """What was told as text, taken out of the list."""
+    yield from [(event.stream, event.text) for event in told if isinstance(event, Printed)]
+    told.clear()

@@ -11,7 +11,7 @@ import pytest
 from planted import SECRET, seen
 from scripted import JOB, JobScript, Request, Server, Socket
 
-from bacalhau_magic import _argspec, _marks, _secrets
+from bacalhau_magic import _argspec, _commands, _marks, _secrets
 from bacalhau_magic._session import Session, Surroundings
 from bacalhau_magic.errors import BacalhauMagicError, RejectedError
 from bacalhau_magic.remote.packets import Writer, pack_bundle
@@ -64,6 +64,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def session(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setenv("PLANTED_TOKEN", SECRET)
+    monkeypatch.setenv("BACALHAU_MAGIC_DATA_DIR", str(tmp_path / "data"))
     made = Session(Surroundings(namespace={}), tmp_path)
     made.configure({"api_url": server.url})
     yield made
@@ -116,3 +117,34 @@ def test_values_in_no_repr(session: Session) -> None:
     assert request.secrets["PLANTED_TOKEN"] == SECRET
     assert seen(repr((request, request.secrets, {"X": _secrets.header(request.secrets)}))) == []
     assert repr(request.secrets) == "Secrets(PLANTED_TOKEN)"
+
+
+def test_a_secret_in_two_pieces_of_a_log(server: Server, session: Session, tmp_path: Path) -> None:
+    """`%bacalhau logs` of another session and the whole of a long log have no secret that came in two messages."""
+    Leaky(server)
+    job = session.submit("1/0", _argspec.from_call({"secret": "PLANTED_TOKEN", "secret_in_spec": True}))
+    assert job.error is not None
+    job._log.dropped = 1  # as of a log whose middle is kept by the node alone
+    other = Session(Surroundings(namespace={}), tmp_path)
+    other.configure({"api_url": server.url})
+    try:
+        assert str(_commands.run(other, f"logs {JOB}")) == "said ••••!\n"
+        assert list(job.logs()) == [("stdout", "said ••••!")]
+    finally:
+        other.close()
+
+
+def test_a_server_asks_for_no_other_name(server: Server, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that a server lists for a job that was not sent from here are not asked for in the environment."""
+    monkeypatch.setenv("UNASKED_VALUE", "said")
+    leaky = Leaky(server)
+    named = _argspec.from_call({"secret": "PLANTED_TOKEN", "secret_in_spec": True})
+    assert session.submit("1/0", named).error is not None
+    leaky.sent[-1]["Tasks"][0]["Meta"][_marks.META_SECRETS] = "PLANTED_TOKEN,UNASKED_VALUE"
+    monkeypatch.setenv("BACALHAU_MAGIC_DATA_DIR", str(tmp_path / "elsewhere"))
+    other = Session(Surroundings(namespace={}), tmp_path)
+    other.configure({"api_url": server.url})
+    try:
+        assert str(_commands.run(other, f"logs {JOB}")) == "said ••••!\n"
+    finally:
+        other.close()
