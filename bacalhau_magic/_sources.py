@@ -11,6 +11,7 @@ from typing import Any
 
 from . import _profiles
 from ._settingkeys import SETTINGS, option_names
+from ._values import publisher
 from .errors import ConfigError
 from .options import FUTURE, JobOptions, option_of, plain_name
 
@@ -155,7 +156,7 @@ def refuse_in_project(name: str, value: object, origin: str) -> None:
             origin=origin,
             hint="It may name an api_url, which is used once you trust it; or write %bacalhau use PROFILE.",
         )
-    if name == "publisher" and str(value).startswith("s3:"):
+    if name == "publisher" and _is_store(value):
         raise ConfigError(
             f"{origin}: a project may not choose the store that your jobs' files go to.",
             setting=name,
@@ -168,6 +169,14 @@ def refuse_in_project(name: str, value: object, origin: str) -> None:
         and (PurePath(value).is_absolute() or ".." in PurePath(value).parts or value[:1] == "~")
     ):
         raise ConfigError(f"{origin}: a project's env_file must lie inside the project, not {value!r}.", setting=name, origin=origin)
+
+
+def _is_store(value: object) -> bool:
+    """Whether a publisher is a store, read as the job's own is: in any case, with any space around it."""
+    try:
+        return publisher(str(value).strip())[0] == "s3"
+    except ValueError:
+        return False  # no publisher at all, which is said as that of any source
 
 
 def user(file: Path, warnings: list[str]) -> Layer:

@@ -332,6 +332,8 @@ def test_untrusted_endpoint_gives_way_to_the_users(place: Place) -> None:
         "api_tls_insecure = true",
         'api_tls_cafile = "x"',
         'publisher = "s3://theirs/key"',
+        'publisher = "S3://theirs/key"',
+        'publisher = " s3://theirs/key "',
         'env_file = "../../.aws/credentials"',
         'env_file = "/etc/passwd"',
     ],
