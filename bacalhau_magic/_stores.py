@@ -14,6 +14,8 @@ __all__ = ["Store", "read"]
 _FACTS = ("endpoint", "region", "keep")
 _KEPT = 7 * 86400.0
 _LEAST = 86400.0
+_OURS = "bacalhau-magic"
+"""The folder of all that is staged: whatever else lies in the bucket is somebody's own, however it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,18 @@ class Store:
         """What tells it from any other place: what a user trusts."""
         return f"{self.label} at {self.endpoint or 'AWS'}"
 
+    @property
+    def folder(self) -> str:
+        """The part of the bucket that is ours alone: below it lies what `key` names."""
+        return "/".join(part for part in (self.prefix, _OURS) if part)
+
     def key(self, digest: str, name: str) -> str:
         """The key of a content by its sha256; the last part is what the file is called in the job."""
-        return "/".join(part for part in (self.prefix, digest, name) if part)
+        return f"{self.folder}/{digest}/{name}"
 
     def is_ours(self, key: str) -> bool:
         """Whether a key is one that `key` makes: nothing else in the bucket is ever removed."""
-        inside = key.removeprefix(f"{self.prefix}/") if self.prefix else key
-        return (inside != key or not self.prefix) and re.fullmatch(r"[0-9a-f]{64}/[^/]+", inside) is not None
+        return re.fullmatch(re.escape(self.folder) + r"/[0-9a-f]{64}/[^/]+", key) is not None
 
 
 def read(value: object) -> Store:

@@ -194,7 +194,7 @@ def _clean(files: Any, store: Store) -> None:
         return
     _cleaned.add(store)
     with suppress(Exception):
-        listed = files.find("/".join(part for part in (store.bucket, store.prefix) if part), detail=True)
+        listed = files.find(f"{store.bucket}/{store.folder}", detail=True)
         old = [name for name, facts in listed.items() if store.is_ours(name.partition("/")[2]) and store.keep < _age(facts) < float("inf")]
         for name in old[:_REMOVED]:
             files.rm_file(name)

@@ -1,4 +1,4 @@
-"""A real S3 server in a process of its own: moto's, on loopback."""
+"""A real S3 server in a process of its own: moto's, on loopback. What is put there with an age was written that long ago."""
 
 from __future__ import annotations
 
@@ -15,6 +15,24 @@ from typing import Any
 
 KEYS = {"AWS_ACCESS_KEY_ID": "staging-key-id", "AWS_SECRET_ACCESS_KEY": "staging-secret-key", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "staging-bucket"
+_SERVER = """
+import datetime, sys
+from moto.s3.models import FakeKey
+from moto.server import main
+
+shown = FakeKey.last_modified_ISO8601.fget
+
+def aged(key):
+    now = key.last_modified
+    key.last_modified = now - datetime.timedelta(seconds=int(key.metadata.get("x-amz-meta-age", 0)))
+    try:
+        return shown(key)
+    finally:
+        key.last_modified = now
+
+FakeKey.last_modified_ISO8601 = property(aged)
+main(sys.argv[1:])
+"""
 
 
 @dataclass
@@ -32,6 +50,10 @@ class S3:
         """Key → when it was last written."""
         return {one["Key"]: one["LastModified"] for one in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])}
 
+    def put(self, key: str, days: int = 0) -> None:
+        """Have an object that was written some days ago."""
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata={"age": str(days * 86400)})
+
     def requests(self, verb: str) -> int:
         """How many objects were written or copied since the start, by the versions that the bucket keeps."""
         return len(self.client.list_object_versions(Bucket=BUCKET).get(verb, []))
@@ -45,7 +67,7 @@ def s3() -> Iterator[S3]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **KEYS},
