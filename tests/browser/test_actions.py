@@ -108,6 +108,24 @@ def test_the_cell_s_menu_writes_the_line(lab: Any, page: Any) -> None:
     assert "'hello  you!'" in page.locator(".jp-CodeCell").nth(2).text_content()
 
 
+def test_the_palette_opens_the_form(lab: Any, page: Any) -> None:
+    """The command palette, by keys alone, finds "Run on Bacalhau…" under Bacalhau and opens the form, which writes into the active cell."""
+    lab.write("palette.ipynb", LOAD, "6 * 7")
+    lab.open(page, "palette.ipynb")
+    page.evaluate(f"() => {{ {NOTEBOOK}.activeCellIndex = 1; {NOTEBOOK}.mode = 'command' }}")
+    page.keyboard.press("Control+Shift+C")
+    page.locator("#command-palette input").wait_for()
+    page.keyboard.type("run on bacalhau", delay=10)
+    palette = page.locator("#command-palette")
+    palette.locator(".lm-CommandPalette-item.lm-mod-active", has_text="Run on Bacalhau…").wait_for()
+    assert palette.locator(".lm-CommandPalette-header").first.text_content() == "Bacalhau"
+    page.keyboard.press("Enter")
+    page.locator(".bj-form").get_by_label("--cpu").fill("0.5")
+    page.get_by_role("button", name="Write the line").click()
+    page.locator(".bj-form").wait_for(state="hidden")
+    assert source(page, 1) == "%%bacalhau --cpu 0.5\n6 * 7"
+
+
 def setting(page: Any, plugin: str, name: str, set_it: Any) -> None:
     """Change a setting in the Settings Editor, as a user does."""
     page.evaluate("async plugin => { await window.jupyterapp.commands.execute('settingeditor:open', {query: 'Bacalhau'}) }", plugin)

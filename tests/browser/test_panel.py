@@ -163,18 +163,26 @@ def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
     source = "() => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource()"
     page.evaluate("() => { window.jupyterapp.commands.execute('bacalhau-magic:form') }")
     form = page.locator(".bj-form")
+    form.get_by_label("--lang").fill("bash")
+    form.get_by_label("--gpu", exact=True).fill("A100:2")
+    assert form.locator(".bj-preview").text_content() == "%%bacalhau --lang bash --gpu A100:2"
+    form.get_by_label("--lang").fill("python")
+    form.get_by_label("--gpu", exact=True).fill("0")
     form.get_by_label("--cpu").fill("0.5")
     form.get_by_label("--memory").fill("1GB")
     form.locator(".bj-tick", has_text="x").click()
     form.locator(".bj-tick", has_text="y").click()
     form.get_by_label("--outputs").fill("total")
-    assert form.locator(".bj-preview").text_content() == "%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB"
+    assert (
+        form.locator(".bj-preview").text_content()
+        == "%%bacalhau --lang python --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB --gpu 0"
+    )
     shot(page, "form")
     assert serious(page, ".bj-form") == []
     page.get_by_role("button", name="Write the line").click()
     page.wait_for_function(
         "source => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource() === source",
-        arg="%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB\ntotal = x + y\ntotal",
+        arg="%%bacalhau --lang python --inputs x --inputs y --outputs total --cpu 0.5 --memory 1GB --gpu 0\ntotal = x + y\ntotal",
     )
     lab.run(page, 2)
     lab.done(page, 2)
@@ -186,7 +194,7 @@ def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
     form.get_by_label("--memory").fill("")
     page.get_by_role("button", name="Write the line").click()
     form.wait_for(state="hidden")
-    assert page.evaluate(source).startswith("%%bacalhau --inputs x --inputs y --outputs total --cpu 0.5\n")
+    assert page.evaluate(source).startswith("%%bacalhau --lang python --inputs x --inputs y --outputs total --cpu 0.5 --gpu 0\n")
 
 
 def test_nodes_are_shown_and_used(lab: Any, page: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cluster import Cluster
 from kernels import Kernel, start
 
 ID = "bacalhau-jobs"
@@ -98,6 +99,19 @@ def test_questions_are_answered(page: Page) -> None:
     assert "CPUs" in page.answer("2", what="nodes")["value"][0]
     assert page.answer("3", what="names", about="y = x + z")["value"] == ["x"]
     assert "unheard of" in page.answer("4", what="unheard of")["problem"]
+
+
+def test_nodes_come_with_their_gpus() -> None:
+    """The answer about nodes says each one's GPUs, by number and model, as the cluster has them."""
+    cluster = Cluster()
+    page = Page(start(live=True, BACALHAU_API_URL=cluster.url))
+    try:
+        page.kernel.run("pass")
+        nodes = page.answer("1", what="nodes")["value"]
+        assert [node["GPUs"] for node in nodes] == ["2 × NVIDIA A100-SXM4-80GB", "Radeon VII"]
+    finally:
+        page.kernel.stop()
+        cluster.stop()
 
 
 def test_a_cell_that_can_not_be_sent_is_told_as_failed(page: Page) -> None:
