@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import JOB, JobScript, Request, Server, Socket
+from scripted import JOB, JobScript, Request, Server, Socket, recording
 
 from bacalhau_magic import _argspec, _commands, _marks
 from bacalhau_magic._session import Session, Surroundings
 from bacalhau_magic._stages import Noticed
-from bacalhau_magic.errors import RejectedError, UnreachableError
+from bacalhau_magic.errors import ConfigError, OptionError, RejectedError, UnreachableError
 from bacalhau_magic.remote import codec
 from bacalhau_magic.remote.packets import Writer, pack_bundle
 
@@ -207,3 +207,54 @@ def test_show_tells_the_cause_afterwards(server: Server, session: Session) -> No
     report = str(_commands.run(session, "show last"))
     assert str(failed.value).split("\n")[0] in report
     assert "--memory" in report
+
+
+def test_the_version_is_asked_once(server: Server, session: Session) -> None:
+    """Two cells ask the server for its version once."""
+    cluster = Cluster(server)
+    assert run(session) == 42
+    cluster.state = "Pending"
+    assert run(session) == 42
+    assert len(cluster.sent) == 2
+    assert server.count("GET", "/agent/version") == 1
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["waiting", "--bg"])
+@pytest.mark.parametrize(
+    ("asked", "kind", "lack"),
+    [
+        ("--constraints zone=moon", ConfigError, "no label that meets zone = moon"),
+        ("--disk 900TB", OptionError, "biggest node has 203.2GB, not 900TB"),
+    ],
+    ids=["label", "disk"],
+)
+def test_what_no_node_has_is_not_sent(
+    server: Server, session: Session, asked: str, kind: type[Exception], lack: str, background: bool
+) -> None:
+    """A cell that asks for a label or a disk that no node has is an error, waiting and in the background, and nothing is sent."""
+    cluster = Cluster(server)
+    start = session.submit if background else session.run
+    with pytest.raises(kind, match=lack):
+        start("6 * 7", _argspec.parse(f"-q {asked}"))
+    assert cluster.sent == []
+    assert server.count("PUT", "/orchestrator/jobs") == 0
+    assert session.ledger.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("s3://bucket/deep/table.csv", {"Type": "s3", "Params": {"Bucket": "bucket", "Key": "deep/table.csv"}}),
+        ("ipfs://bafybeigdyrzt", {"Type": "ipfs", "Params": {"CID": "bafybeigdyrzt"}}),
+    ],
+)
+def test_an_input_in_a_store_reaches_the_server(server: Server, session: Session, url: str, source: dict[str, Any]) -> None:
+    """A store's address goes to the server as Bacalhau's own source, for the node to fetch, where a node can."""
+    cluster = Cluster(server)
+    with pytest.raises(ConfigError, match=f"can't fetch {source['Type']} inputs"):
+        run(session, f"-q -i {url}")
+    nodes = json.loads(json.dumps(recording("nodes")))
+    nodes["Nodes"][0]["Info"]["ComputeNodeInfo"]["StorageSources"] += ["s3", "ipfs"]
+    server.on("GET", "/orchestrator/nodes", nodes)
+    assert run(session, f"-q -i {url}") == 42
+    assert source in [item["Source"] for item in cluster.sent[0]["Tasks"][0]["InputSources"]]

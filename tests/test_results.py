@@ -10,6 +10,7 @@ import pytest
 from scripted import JOB, recording, scenarios
 
 from bacalhau_magic import _marks
+from bacalhau_magic._causes import causes, main
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._results import collect
 from bacalhau_magic._stages import Ended, Endpoint, JobRecord, JobRef, JobResult
@@ -336,6 +337,34 @@ def test_recorded_ends(version: str, name: str) -> None:
         )
         if kind is JobFailedError:
             assert str(bare(Ended(JobRecord(stopped, executions, (*history, ours)))).error) == str(got)
+
+
+def test_an_image_s_hint_is_the_server_s_own() -> None:
+    """Where an image can't be pulled, what the server advises stands in the cause and in the error."""
+    data = json.loads(json.dumps(recording("image-cannot-be-pulled")["history"]["Items"]))
+    said = "Log in to the registry on the node, then run: docker pull nope/nope:1."
+    for item in data:
+        if "Hint" in item["Event"].get("Details", {}):
+            item["Event"]["Details"] |= {"Hint": said, "ErrorCode": "Docker:ImageNotFound"}
+    history = tuple(HistoryItem.model_validate(item) for item in data)
+    job = Job(id=JOB, state=State(state_type="Failed"), tasks=[Task()])
+    cause = main(causes(history, (), job))
+    assert cause is not None
+    assert (cause.kind, cause.advice) == ("image", said)
+    got = bare(Ended(JobRecord(job, (), history))).error
+    assert isinstance(got, JobFailedError)
+    assert got.hint == said
+    assert said in str(got)
+
+
+def test_a_timed_out_job_is_called_by_its_id() -> None:
+    """A recorded job without a name that took too long is named by its id in the error."""
+    data = recording("timeout")
+    job = Job.model_validate({**data["job"]["Job"], "Name": ""})
+    history = tuple(HistoryItem.model_validate(item) for item in data["history"]["Items"])
+    got = bare(Ended(JobRecord(job, tuple(Execution.model_validate(item) for item in data["executions"]["Items"]), history))).error
+    assert isinstance(got, JobTimedOutError)
+    assert f"The job {data['job']['Job']['ID'][:10]}" in got.message
 
 
 def test_stop_says_its_reason() -> None:

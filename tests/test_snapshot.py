@@ -125,7 +125,10 @@ def test_bytes_that_went_over_are_a_bar() -> None:
     assert (half.title, half.rest) == ("Fetching the result", "12.5 MB of 40 MB")
     assert half.as_json()["bar"] == {"fraction": 0.3125, "words": "12.5 MB of 40 MB"}
     assert ended.after(Transferred(12_500_000), 113.0).rest == "12.5 MB"
-    sent = fold(Packed(1), Transferred(5, 10), SUBMITTED)
+    sending = fold(Packed(1), Transferred(5_000_000, 10_000_000))
+    assert (sending.title, sending.rest) == ("Packing", "5 MB of 10 MB")
+    assert sending.as_json()["bar"] == {"fraction": 0.5, "words": "5 MB of 10 MB"}
+    sent = sending.after(SUBMITTED, 113.0)
     assert (sent.bar, sent.rest) == (None, "")
 
 

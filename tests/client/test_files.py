@@ -202,7 +202,9 @@ def test_unreachable_publisher(server: Server, client: Client, ref: JobRef, tmp_
     with pytest.raises(ResultError, match=r"http://127\.0\.0\.1:9, which can't be reached from here") as refused:
         fetch_files(client, ref, tmp_path / "out")
     assert "capability" not in str(refused.value)
-    assert "open to this machine" in refused.value.hint
+    assert "the node's publisher address must be open to this machine" in refused.value.hint
+    assert "--publisher s3://BUCKET/KEY" in refused.value.hint
+    assert "return the data as a value, -o NAME" in refused.value.hint
 
 
 def test_another_place_gets_no_credential(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:

@@ -105,3 +105,12 @@ def test_a_group_is_taken_apart(shell: Kernel) -> None:
     ran = shell.run(code)
     assert ran.error is None, ran.text
     assert ran.value == repr([["RemoteCellError[ValueError]", "ExceptionGroup"], "KeyError", "'OSError'"])
+
+
+def test_the_line_of_typescript(shell: Kernel) -> None:
+    """What a TypeScript cell throws has its stack with the cell's own line, although the types were stripped."""
+    text = failed(
+        shell, "--lang typescript\ninterface Point { x: number }\nconst p: Point = { x: 1 };\nthrow new RangeError(`far: ${p.x}`);\n"
+    )
+    assert "RangeError: far: 1" in text
+    assert re.search(r"at Cell In\[\d+\]:3:7$", text, re.MULTILINE), text

@@ -193,6 +193,21 @@ def test_an_input_with_a_target_is_a_source_of_its_own(tmp_path: Path) -> None:
     assert "in.csv" not in _archive(packed).getnames()
 
 
+@pytest.mark.parametrize(
+    ("url", "kind", "params"),
+    [
+        ("s3://bucket/deep/table.csv", "s3", {"Bucket": "bucket", "Key": "deep/table.csv"}),
+        ("ipfs://bafybeigdyrzt", "ipfs", {"CID": "bafybeigdyrzt"}),
+        ("https://example.org/table.csv", "urlDownload", {"URL": "https://example.org/table.csv"}),
+    ],
+)
+def test_an_address_is_a_source_for_the_node(tmp_path: Path, url: str, kind: str, params: dict[str, str]) -> None:
+    """An address among the inputs is Bacalhau's own kind of source, with the parameters of that kind, and no byte of it is sent."""
+    packed = _pack("1", {}, tmp_path, inputs=[url])
+    found = packed.job.wire()["Tasks"][0]["InputSources"]
+    assert {"Type": kind, "Params": params} in [item["Source"] for item in found]
+
+
 def test_two_inputs_of_one_place_are_refused(tmp_path: Path) -> None:
     """Two files that would land on the same path are refused by name."""
     for folder in ("a", "b"):
