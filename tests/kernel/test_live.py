@@ -8,31 +8,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from kernels import Kernel, Ran, start
+from gateway import gateway
+from habits import SLEEPER, outcomes, restart_and_attach, running, shell_habits, two_quick_interrupts
+from kernels import Kernel, start
 from scripted import JOB, JobScript, Server
 
 from bacalhau_magic.node import _daemon
-
-BUNDLE = "application/vnd.bacalhau.job+json"
-SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep({})\n'woke'"
-
-
-def outcomes(ran: Ran) -> list[str]:
-    """The bundles that a cell left in the end, in order: what replaced a display counts in its place."""
-    shown: dict[str, str] = {}
-    for number, output in enumerate(ran.outputs):
-        found = output["content"].get("data", {}).get(BUNDLE)
-        key = output["content"].get("transient", {}).get("display_id") or str(number)
-        if output["type"] == "update_display_data" or found:
-            shown[key] = found["outcome"] if found else ""
-    return list(shown.values())
-
-
-def running(kernel: Kernel, code: str) -> str:
-    """Start a cell, and give its request once its job runs."""
-    request = kernel.send(code)
-    kernel.until(lambda snapshot: snapshot.get("title") == "Running")
-    return request
 
 
 def test_an_interrupt_leaves_what_was_printed(live: Kernel) -> None:
@@ -70,22 +51,7 @@ def test_detach_lets_the_job_go_on(live: Kernel) -> None:
 def test_two_quick_interrupts_free_the_cell(live: Kernel, habit: str) -> None:
     """A second interrupt ends the wait at once, while the stop is not delivered yet; it is delivered all the same."""
     live.run(habit)
-    request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
-    node = _daemon.find().pid
-    os.kill(node, signal.SIGSTOP)
-    try:
-        live.manager.interrupt_kernel()
-        time.sleep(0.5)
-        live.manager.interrupt_kernel()
-        ran = live.collect(request, 5)
-    finally:
-        os.kill(node, signal.SIGCONT)
-    assert ran.error is not None
-    assert ran.error[0] == "JobInterruptedError"
-    assert "stop is on the way" in ran.text
-    assert outcomes(ran) == ["stopped"]
-    assert live.run("1 + 1").value == "2"
-    assert live.run("_bacalhau.error.__class__.__name__").value == "'JobStoppedError'"
+    two_quick_interrupts(live)
 
 
 @pytest.mark.parametrize("habit", ["", "%autoawait False"])
@@ -186,6 +152,38 @@ def test_a_job_in_the_node_s_queue_waits(live: Kernel) -> None:
     assert live.run("second.result()").value == "1"
 
 
+def test_asking_for_the_result_binds_nothing(live: Kernel) -> None:
+    """await job and result() give the names' values, and leave the marker; %bacalhau wait binds."""
+    live.run("%%bacalhau --bg --job j -o x\nx = 3")
+    for code in ("await j", "j.result()"):
+        assert live.run(code).value == "{'x': 3}"
+        used = live.run("x + 1")
+        assert used.error is not None, code
+        assert used.error[0] == "ResultError"
+    assert live.run("%bacalhau wait last").error is None
+    assert live.run("x + 1").value == "4"
+
+
+def test_the_card_has_what_was_asked_for(live: Kernel) -> None:
+    """The live card says which resources the job has."""
+    request = running(live, "%%bacalhau --cpu 1 --memory 1GB\nimport time; time.sleep(1)")
+    assert "1 CPU" in live.cards[list(live.cards)[-1]]["rest"]
+    assert "1 GB" in live.cards[list(live.cards)[-1]]["rest"]
+    assert live.collect(request).error is None
+
+
+def test_wait_all_has_a_bar_with_its_parts(live: Kernel) -> None:
+    """The card of wait --all has one bar, whose parts are how many jobs are in which state, and a row for each."""
+    live.run(f"%%bacalhau --bg --cpu 0.1\n{SLEEPER.format(3)}")
+    live.run("%%bacalhau --bg --cpu 0.1\n1")
+    live.until(lambda snapshot: snapshot.get("title") == "Completed")
+    live.cards.clear()
+    request = live.send("%bacalhau wait --all")
+    card = live.until(lambda snapshot: snapshot["kind"] == "jobs" and ["run", "running", 1] in snapshot["parts"])
+    assert (card["title"], card["parts"], len(card["rows"])) == ("2 jobs", [["ok", "completed", 1], ["run", "running", 1]], 2)
+    assert live.collect(request).error is None
+
+
 def test_a_front_end_without_widgets_gets_text(live: Kernel) -> None:
     """Where the front end closes the card's comm, because it has no widgets, the cell goes on in text: the state, and the log, once."""
     request = live.send("%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep(4)\nprint('ends')\n6 * 7")
@@ -268,17 +266,7 @@ def test_what_the_user_put_there_stays_and_is_said(live: Kernel) -> None:
 
 def test_after_a_restart_the_notebook_s_jobs_are_there(live: Kernel) -> None:
     """After a kernel restart jobs lists what was sent, attach last brings the result, and nothing is sent twice."""
-    live.run("%%bacalhau --bg --name kept -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(3)\nx = 'late'")
-    live.run("_bacalhau.id")
-    live.manager.restart_kernel(now=True)
-    live.client.wait_for_ready(timeout=60)
-    live.run("%load_ext bacalhau_magic")
-    assert live.run("[row['name'] for row in get_ipython().run_line_magic('bacalhau', 'jobs')]").value == "['kept']"
-    ran = live.run("%bacalhau attach last -o x")
-    assert ran.error is None, ran.text
-    assert ran.stream("stdout") == "hello\n"
-    assert live.run("x").value == "'late'"
-    assert live.run("len(get_ipython().run_line_magic('bacalhau', 'jobs'))").value == "1"
+    restart_and_attach(live)
 
 
 def test_a_card_does_not_outlive_its_kernel(live: Kernel) -> None:
@@ -309,6 +297,67 @@ def test_once_attaches_to_the_unfinished_job(live: Kernel) -> None:
     live.until(lambda snapshot: any(second.strip("'")[:10] in notice for notice in snapshot.get("notices", ())))
     live.run(f"x = 22\nget_ipython().run_cell_magic('bacalhau', '--bg --once -i x', {body!r})")
     assert live.run("_bacalhau.id").value not in (first, second)
+
+
+def test_attach_after_a_restart_has_a_live_card_and_the_job_s_own_endpoint(live: Kernel) -> None:
+    """After a restart attach shows Running and the log, from the job's own endpoint, though another one is configured now."""
+    live.run("%%bacalhau --bg -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(6)\nx = 'late'")
+    with Server() as other:
+        live.manager.restart_kernel(now=True, env={**os.environ, "BACALHAU_API_URL": other.url})
+        live.client.wait_for_ready(timeout=60)
+        live.run("%load_ext bacalhau_magic")
+        live.cards.clear()
+        request = live.send("%bacalhau attach last -o x")
+        card = live.until(lambda snapshot: snapshot.get("title") == "Running" and snapshot["log"])
+        assert ("".join(text for _, text in card["log"]).strip(), card["over"]) == ("hello", False)
+        assert live.collect(request).error is None
+        assert live.run("x").value == "'late'"
+        assert not [asked.path for asked in other.requests if "jobs" in asked.path]
+
+
+def asleep(kernel: Kernel, seconds: float) -> None:
+    """The kernel stands still, as on a laptop whose lid is closed."""
+    pid = kernel.manager.provisioner.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("more", [2, 8], ids=["ends meanwhile", "goes on"])
+def test_a_laptop_s_sleep_loses_nothing(live: Kernel, more: int) -> None:
+    """A kernel that stood still for seconds has the job's log and value, whether the job ended meanwhile or goes on."""
+    request = running(live, f"%%bacalhau\nimport time\nfor n in range({more}):\n    print(n, flush=True)\n    time.sleep(1)\n'value'")
+    asleep(live, 4)
+    live.cards.clear()
+    if more > 4:
+        live.until(lambda snapshot: snapshot.get("title") == "Running" and "4\n" in "".join(text for _, text in snapshot["log"]))
+    ran = live.collect(request)
+    assert ran.value == "'value'", ran.text
+    assert ran.stream("stdout") == "".join(f"{n}\n" for n in range(more))
+    assert outcomes(ran) == ["completed"]
+
+
+@pytest.mark.parametrize("more", [3, 15], ids=["ends meanwhile", "goes on"])
+def test_a_sleep_that_breaks_the_network_is_said_and_recovered_from(more: int) -> None:
+    """When a laptop wakes without its network the card says that contact is lost; once it is back the card and the value are, too."""
+    with gateway(_daemon.environment(), "Bearer sleeper") as door:
+        kernel = start(live=True, BACALHAU_API_URL=door.url, BACALHAU_API_KEY="sleeper")
+        try:
+            request = running(kernel, f"%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep({more})\n'value'")
+            door.cut()
+            asleep(kernel, 4)
+            lost = kernel.until(lambda snapshot: snapshot.get("tone") == "warn" and door.url in snapshot["problem"])
+            assert not lost["over"]
+            door.mend()
+            kernel.until(lambda snapshot: snapshot["tone"] == "run" and not snapshot["problem"])
+            ran = kernel.collect(request)
+        finally:
+            kernel.stop()
+    assert ran.value == "'value'", ran.text
+    assert ran.stream("stdout") == "begins\n"
+    assert len(door.paths("PUT")) == 1
 
 
 @pytest.fixture
@@ -381,13 +430,4 @@ def test_a_failed_cell_ends_run_all(live: Kernel) -> None:
 
 def test_the_shell_s_own_habits(live: Kernel) -> None:
     """_, Out and a semicolon work after an awaited cell, as do %%time, %%capture, run_cell_magic and autoawait off."""
-    live.run("%%bacalhau\n[1, 2]")
-    assert live.run("_").value == "[1, 2]"
-    assert live.run("Out[max(Out)]").value == "[1, 2]"
-    assert live.run("%%bacalhau\n'hidden';").value is None
-    assert live.run("%%time\n%%bacalhau\n5").value == "5"
-    assert live.run("%%capture got\n%%bacalhau\nprint('inside')\n6").error is None
-    assert live.run("got.stdout").value == "'inside\\n'"
-    assert live.run("get_ipython().run_cell_magic('bacalhau', '', '7') + 1").value == "8"
-    assert live.run("%autoawait False\nget_ipython().run_cell_magic('bacalhau', '', '8')").value == "8"
-    assert live.run("%%bacalhau\n9").value == "9"
+    shell_habits(live)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from habits import restart_and_attach, shell_habits, two_quick_interrupts
 from kernels import Kernel, start
 
 SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep(60)"
@@ -77,3 +78,20 @@ def test_an_interrupt_of_an_await(kernel: Kernel) -> None:
     kernel.manager.interrupt_kernel()
     assert "%bacalhau stop j-" in kernel.collect(request, 10).text
     kernel.run("j.cancel()")
+
+
+@pytest.mark.parametrize("habit", ["", "%autoawait False"])
+def test_two_quick_interrupts_free_the_cell(kernel: Kernel, habit: str) -> None:
+    """A second interrupt ends the wait at once, while the stop is not delivered yet; it is delivered all the same."""
+    kernel.run(habit)
+    two_quick_interrupts(kernel)
+
+
+def test_after_a_restart_the_notebook_s_jobs_are_there(kernel: Kernel) -> None:
+    """After a kernel restart jobs lists what was sent, attach last brings the result, and nothing is sent twice."""
+    restart_and_attach(kernel)
+
+
+def test_the_shell_s_own_habits(kernel: Kernel) -> None:
+    """_, Out and a semicolon work after an awaited cell, as do %%time, %%capture, run_cell_magic and autoawait off."""
+    shell_habits(kernel)

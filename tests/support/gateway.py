@@ -35,6 +35,7 @@ class Gateway:
     """(method, path, Authorization) of every request."""
 
     def __post_init__(self) -> None:
+        self._away, self._open = False, set[socket.socket]()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
@@ -42,6 +43,17 @@ class Gateway:
 
     def close(self) -> None:
         self._socket.close()
+
+    def cut(self) -> None:
+        """The network is away: what is open breaks, and nothing gets through."""
+        self._away = True
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """The network is back."""
+        self._away = False
 
     def paths(self, method: str = "") -> list[str]:
         return [path for verb, path, _ in self.seen if not method or verb == method]
@@ -59,7 +71,12 @@ class Gateway:
             if self.context:
                 connection = self.context.wrap_socket(connection, server_side=True)
             with connection:
-                self._handle(connection)
+                self._open.add(connection)
+                try:
+                    if not self._away:
+                        self._handle(connection)
+                finally:
+                    self._open.discard(connection)
 
     def _handle(self, connection: socket.socket) -> None:
         data = b""
