@@ -22,6 +22,7 @@ from ._content import Content
 from ._recordings import Entry, Part, Recording, entry_of, made, read
 from ._stages import JobRef
 from .errors import RecordingError
+from .remote.redaction import SHORTEST, Redactor
 
 __all__ = ["LARGEST", "Cassette"]
 
@@ -229,23 +230,17 @@ def _read(descriptor: int, size: int) -> bytes:
 
 
 def _holds(secrets: Sequence[str], texts: Sequence[bytes]) -> bool:
-    """Whether a secret stands in one of the texts: plain, URL- or base64-encoded, also inside of what is compressed."""
-    import base64
-    import json
+    """Whether a secret stands in one of the texts, as it is or encoded, also inside of what is compressed."""
     import zlib
-    from urllib.parse import quote
 
-    forms: set[bytes] = set()
-    for secret in secrets:
-        if len(secret) >= 4:
-            raw = secret.encode("utf-8", "replace")
-            forms |= {raw, quote(secret, safe="").encode(), base64.b64encode(raw).rstrip(b"="), json.dumps(secret)[1:-1].encode()}
-    if not forms:
+    values = {str(number): secret for number, secret in enumerate(secrets) if len(secret) >= SHORTEST}
+    if not values:
         return False
+    redactor = Redactor(values)
     for text in texts:
         with suppress(zlib.error):
             text = zlib.decompressobj(47).decompress(text, LARGEST * 4)
-        if any(form in text for form in forms):
+        if redactor.held(text):
             return True
     return False
 

@@ -24,6 +24,8 @@ _ASKED = ("cpu", "memory", "disk", "gpu", "gpu_vendor", "timeout", "long", "netw
 """Options that can change the outcome; configured ones differ from machine to machine, and don't count."""
 _SECRET = re.compile("KEY|TOKEN|PASS|SECRET|CREDENTIAL|AUTH|PRIVATE", re.IGNORECASE)
 _LEFT_OUT = "left out"
+_PLAIN_SECRET = 8
+"""Characters from which on a value from a file, whose name does not sound like a secret's, is looked for as one."""
 _SHOWN = 80
 
 
@@ -56,8 +58,13 @@ def content_of(request: CellRequest) -> Content:
 
 
 def secrets_of(request: CellRequest) -> tuple[str, ...]:
-    """The values of variables that a content leaves out."""
-    return (*(value for name, value in request.env.items() if _is_secret(name, request)), *request.secrets.values())
+    """The values that no recording may hold: of the variables that a content leaves out, and of secrets.
+
+    What comes from a file under a plain name counts from eight characters on: it may be `DEBUG=true`, which stands everywhere.
+    """
+    left_out = {name: value for name, value in request.env.items() if _is_secret(name, request)}
+    told = (value for name, value in left_out.items() if _SECRET.search(name) or len(value) >= _PLAIN_SECRET)
+    return (*told, *request.secrets.values())
 
 
 def _is_secret(name: str, request: CellRequest) -> bool:

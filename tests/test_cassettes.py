@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bacalhau_magic._cassettes import Cassette
-from bacalhau_magic._content import Content, content_of
+from bacalhau_magic._content import Content, content_of, secrets_of
 from bacalhau_magic._flow import _replay
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._ledger import Ledger
@@ -178,13 +178,25 @@ def test_hostile_files_are_refused_as_any(tmp_path: Path) -> None:
 def test_a_secret_is_refused_in_every_coding(tmp_path: Path) -> None:
     """A secret that stands anywhere in a recording, also compressed or encoded, keeps all of it from being written."""
     made = Cassette(tmp_path / "c.yaml")
-    for text in ("pass word/1", "pass%20word%2F1", "cGFzcyB3b3JkLzE="):
+    import base64
+
+    within = [base64.b64encode(text).decode() for text in (b"user:pass word/1", b"pass word/1:x", b"to user:pass word/1@host")]
+    for text in ("pass word/1", "pass%20word%2F1", "cGFzcyB3b3JkLzE=", *within, b"pass word/1".hex(), b"pass word/1".hex().upper()):
         blob = pack_bundle({"outcome": "ok"}, [("value", "", codec.dumps("-" * 5000 + text))])
         with pytest.raises(RecordingError, match="a secret's value"):
             made.keep(CONTENT, recording(blob), REF, secrets=["pass word/1"])
         with pytest.raises(RecordingError, match="a secret's value"):
             made.keep(CONTENT, recording(printed=text), REF, secrets=["pass word/1"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_word_in_an_env_file_is_no_secret() -> None:
+    """Short values under plain names from an env file are not looked for; long ones are, and all under a name that sounds like a secret's."""
+    env = {"DEBUG": "true", "LEVEL": "info", "DB": "postgres://a:b@c/d", "API_KEY": "k3y!", "GIVEN": "on-the-line"}
+    request = CellRequest(
+        "x", validated({"env": {"GIVEN": "on-the-line"}, "secret": ["S"]}), BUILT_IN["python"], env=env, secrets={"S": "tiny"}
+    )
+    assert secrets_of(request) == ("postgres://a:b@c/d", "k3y!", "tiny")
 
 
 def test_names_of_secrets_count_and_values_do_not() -> None:
