@@ -231,6 +231,9 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
         useless("sync", f"it installs Python packages, and this cell is {language.name}", quiet=True)
     if options.allow_pickle and not language.is_python:
         useless("allow_pickle", f"pickles are Python's, and this cell is {language.name}")
+    for name in ("cache", "refresh"):
+        if options.allow_pickle and getattr(options, name):
+            useless(name, "a stored pickle is never read", "Leave it out, or --allow-pickle.")
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
     if options.secret_in_spec and not options.secret:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ._languages import BUILT_IN
 from ._settingkeys import shown
@@ -93,10 +93,18 @@ def _input(item: InputItem) -> str:
         return f"{item.type_name or 'value'}, {len(item.data)} bytes, {_hash(item.data)}{place}"
     digest, size = hashlib.sha256(), 0
     for inner, file in files_below(item, item.source, PurePosixPath(".")):
-        data = b"" if file is None else file.read_bytes()
-        size += len(data)
-        digest.update(f"{inner}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+        held, length = _file_hash(file)
+        size += length
+        digest.update(f"{inner}\0{held}\n".encode())
     return f"{'folder' if item.source.is_dir() else 'file'}, {size} bytes, sha256 {digest.hexdigest()[:32]}{place}"
+
+
+def _file_hash(file: Path | None) -> tuple[str, int]:
+    """The sha256 of a file and its size in bytes, read in pieces; a folder's own are those of nothing."""
+    if file is None:
+        return hashlib.sha256().hexdigest(), 0
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest(), content.tell()
 
 
 def _hash(data: bytes) -> str:

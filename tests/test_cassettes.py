@@ -18,7 +18,7 @@ from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._ledger import Ledger
 from bacalhau_magic._recordings import Recording
 from bacalhau_magic._settings import Settings
-from bacalhau_magic._stages import CellRequest, Ended, Endpoint, JobEvent, JobRecord, JobRef, JobResult, PhaseChanged, Printed
+from bacalhau_magic._stages import CellRequest, Ended, Endpoint, InputItem, JobEvent, JobRecord, JobRef, JobResult, PhaseChanged, Printed
 from bacalhau_magic._tapes import Cache, Player
 from bacalhau_magic._wire import Job, State, Task
 from bacalhau_magic.errors import CorruptResultError, RecordingError, ResultError
@@ -188,6 +188,22 @@ def test_a_secret_is_refused_in_every_coding(tmp_path: Path) -> None:
         with pytest.raises(RecordingError, match="a secret's value"):
             made.keep(CONTENT, recording(printed=text), REF, secrets=["pass word/1"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_input_is_hashed_in_pieces(tmp_path: Path) -> None:
+    """What a cell is to the cache is found without its files in memory."""
+    file = tmp_path / "large.bin"
+    with file.open("wb") as sparse:
+        sparse.truncate(64_000_000)
+    item = InputItem("large", "file", "large.bin", 64_000_000, source=file)
+    tracemalloc.start()
+    try:
+        content = content_of(CellRequest("x", JobOptions(), BUILT_IN["python"], inputs=(item,)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert content.inputs["large"].startswith("file, 64000000 bytes, sha256 ")
+    assert peak < 8_000_000
 
 
 def test_a_plain_word_in_an_env_file_is_no_secret() -> None:

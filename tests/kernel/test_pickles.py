@@ -84,14 +84,38 @@ codec._WRITERS[complex] = lambda e, value: (e.put(b"K"), e.blob(pickle.dumps(Tra
     assert shell.run("import builtins; hasattr(builtins, 'sprung')").value == "False"
 
 
-def test_a_recording_s_pickle_is_never_read(shell: Kernel) -> None:
-    """The cache keeps a pickled result, and does not unpickle it, whatever the cell says."""
-    cell = "%%bacalhau --allow-pickle --cache\nimport collections\ncollections.Counter('aab')"
+def test_a_recording_s_pickle_is_never_read(shell: Kernel, tmp_path: Path) -> None:
+    """A replay does not unpickle what was recorded, whatever the cell says."""
+    cell = "%%bacalhau --allow-pickle\nimport collections\ncollections.Counter('aab')"
+    shell.run(f"%bacalhau record {tmp_path}/p.yaml")
     first = shell.run(cell)
     assert first.error is None, first.text
+    shell.run(f"%bacalhau replay {tmp_path}/p.yaml")
     again = shell.run(cell)
+    shell.run("%bacalhau live")
     assert again.error is not None, again.text
     assert "it is a pickle" in again.error[1]
+
+
+@pytest.mark.parametrize("option", ["--cache", "--refresh"])
+def test_a_pickle_is_not_stored(shell: Kernel, option: str) -> None:
+    """--allow-pickle beside the cache is refused: the next run could not read what the first one stored."""
+    ran = shell.run(f"%%bacalhau --allow-pickle {option}\n1")
+    assert ran.error is not None, ran.text
+    assert "a stored pickle is never read" in ran.error[1]
+
+
+def test_a_configured_cache_is_left_out_beside_pickles(shell: Kernel) -> None:
+    """Where the cache is configured, a cell with --allow-pickle runs without it, each time, and says so."""
+    shell.run("%bacalhau config cache=true")
+    cell = "%%bacalhau --allow-pickle\nimport collections\ncollections.Counter('aab')"
+    first, again = shell.run(cell), shell.run(cell)
+    shell.run("%bacalhau config cache=false")
+    assert (first.error, again.error) == (None, None), again.text
+    assert (
+        shell.run("_bacalhau.request.options.cache, 'configured cache is left out' in str(_bacalhau.request.notices)").value
+        == "(False, True)"
+    )
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x05", b"\xff", b"\x03abc"])
