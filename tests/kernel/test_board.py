@@ -106,7 +106,7 @@ def test_nodes_come_with_their_gpus() -> None:
     cluster = Cluster()
     page = Page(start(live=True, BACALHAU_API_URL=cluster.url))
     try:
-        page.kernel.run("pass")
+        page.hear(lambda message: message["kind"] == "jobs" and message["whole"])  # the board listens from then on
         nodes = page.answer("1", what="nodes")["value"]
         assert [node["GPUs"] for node in nodes] == ["2 × NVIDIA A100-SXM4-80GB", "Radeon VII"]
     finally:
