@@ -64,6 +64,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _HOME = pytest.StashKey[Path]()
+_SAID = "said"
+
+
+@pytest.fixture
+def said(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Lines for the summary at the end of the run: numbers that somebody wants to read."""
+    lines: list[str] = []
+    yield lines
+    request.node.user_properties += [(_SAID, line) for line in lines]  # which travel from a worker too
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have said."""
+    ends = terminalreporter.stats.get("", [])  # what has no letter of its own: setups and teardowns
+    lines = [text for report in ends if report.when == "teardown" for name, text in report.user_properties if name == _SAID]
+    if lines:
+        terminalreporter.section("said")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
