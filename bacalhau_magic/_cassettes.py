@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ._content import Content
+from ._locks import locked
 from ._recordings import Entry, Part, Recording, entry_of, made, read
 from ._stages import JobRef
 from .errors import RecordingError
@@ -147,7 +148,7 @@ class Cassette:
         if _holds(secrets, [text.encode("utf-8", "replace"), *apart.values()]):
             raise RecordingError("Not recorded: a secret's value stands in its code, log or result.", file=str(self.file))
         try:
-            with self._locked():
+            with locked(self.file):
                 self._write(content, entry_of(fact), text, apart)
         except OSError as problem:
             raise RecordingError(f"Not recorded: {self.file} can't be written ({problem.strerror}).", file=str(self.file)) from None
@@ -182,17 +183,6 @@ class Cassette:
             Path(name).unlink(missing_ok=True)
             raise
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time, in all kernels of this user; the lock lies away from the file, which is in somebody's repository."""
-        from filelock import FileLock
-
-        folder = cache_folder() / "locks"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = hashlib.sha256(str(self.file.absolute()).encode()).hexdigest()[:24]
-        with FileLock(folder / f"{name}.lock", timeout=30):
-            yield
-
     def remove(self) -> None:
         """Remove the file and its parts."""
         self.file.unlink(missing_ok=True)
@@ -206,15 +196,6 @@ class Cassette:
         with suppress(OSError):
             return self.file.stat().st_size + sum(path.stat().st_size for path in self.parts.glob("*"))
         return 0
-
-
-def cache_folder() -> Path:
-    """This user's folder for what can be made again; `BACALHAU_MAGIC_DATA_DIR` names another one."""
-    import platformdirs
-
-    if folder := os.environ.get("BACALHAU_MAGIC_DATA_DIR"):
-        return Path(folder) / "cache"
-    return Path(platformdirs.user_cache_dir("bacalhau-magic", appauthor=False))
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from . import _content
-from ._cassettes import Cassette, cache_folder
+from ._cassettes import Cassette
 from ._content import Content
+from ._locks import cache_folder
 from ._recordings import Recording
 from ._stages import Ended, JobEvent, JobRef, Packed, Submitted
 from .errors import BacalhauMagicError, NotRecordedError, RecordingError

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .._locks import locked
 from .._marks import RESULT_PATH_NAME
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
@@ -30,6 +31,8 @@ from ._problems import clean
 
 MANIFEST = ".bacalhau-files.json"
 _PIECE = 1 << 20
+_PATIENCE = 120.0
+"""Seconds that a job's files wait for another's that go into the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,29 +146,36 @@ def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, 
 def _put(ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) -> Fetched:
     found = listing(part.archive, max_bytes=max_bytes)
     with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=part.folder.parent) as place:
-        staged, aside = Path(place, "files"), Path(place, "aside")
-        manifest = _read_manifest(folder)
+        staged = Path(place, "files")
         try:
             hashes = _unpack(part.archive, found, staged)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise ResultError(f"The job's files can't be written: {error}.", job_id=ref.job_id) from error
-        _check_places(folder, found, manifest, rights, ref, hashes)
-        left = [name for name in manifest if name not in hashes and _is_of(manifest[name], rights.owners) and (folder / name).is_file()]
-        for name, digest in hashes.items():
-            manifest[name] = {"sha256": digest, "size": (staged / name).stat().st_size, "job": ref.job_id, "owners": sorted(rights.owners)}
-        new = Path(place, "manifest")
-        new.write_text(_manifest_text({name: facts for name, facts in manifest.items() if name in hashes or (folder / name).is_file()}))
-        with Moving(folder, aside) as moving:
-            for entry in found.entries:
-                # Once more: what was checked a moment ago may be a link by now.
-                _check_links(folder, entry.path, ref)
-                if entry.is_folder:
-                    moving.folder(entry.path)
-                else:
-                    moving.file(staged / entry.path, entry.path)
-            _check_links(folder, PurePosixPath(MANIFEST), ref)
-            moving.file(new, PurePosixPath(MANIFEST))
+        # One job after the other: each looks at what is there, and at the manifest, and then writes both.
+        with locked(folder, _PATIENCE):
+            left = _move(ref, found, hashes, Path(place), folder, rights)
     return Fetched(folder, tuple(hashes), found.skipped, tuple(sorted(left)))
+
+
+def _move(ref: JobRef, found: Listing, hashes: Mapping[str, str], place: Path, folder: Path, rights: Rights) -> list[str]:
+    """Bring what was unpacked in `place` into the folder; the files that an earlier run of the cell left beside it."""
+    staged, new, manifest = place / "files", place / "manifest", _read_manifest(folder)
+    _check_places(folder, found, manifest, rights, ref, hashes)
+    left = [name for name in manifest if name not in hashes and _is_of(manifest[name], rights.owners) and (folder / name).is_file()]
+    for name, digest in hashes.items():
+        manifest[name] = {"sha256": digest, "size": (staged / name).stat().st_size, "job": ref.job_id, "owners": sorted(rights.owners)}
+    new.write_text(_manifest_text({name: facts for name, facts in manifest.items() if name in hashes or (folder / name).is_file()}))
+    with Moving(folder, place / "aside") as moving:
+        for entry in found.entries:
+            # Once more: what was checked a moment ago may be a link by now.
+            _check_links(folder, entry.path, ref)
+            if entry.is_folder:
+                moving.folder(entry.path)
+            else:
+                moving.file(staged / entry.path, entry.path)
+        _check_links(folder, PurePosixPath(MANIFEST), ref)
+        moving.file(new, PurePosixPath(MANIFEST))
+    return left
 
 
 def _check_places(folder: Path, found: Listing, manifest: dict[str, Any], rights: Rights, ref: JobRef, hashes: Mapping[str, str]) -> None:
@@ -262,7 +272,10 @@ class Moving:
 
     def _make(self, place: Path) -> None:
         if not place.exists():
-            place.mkdir()
+            try:
+                place.mkdir()
+            except FileExistsError:
+                return  # another job's files go to a folder beside
             self._undo.append(place.rmdir)
 
     def folder(self, path: PurePosixPath) -> None:

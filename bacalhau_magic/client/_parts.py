@@ -15,12 +15,12 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
+from .._locks import locked
 
 PREFIX = ".bacalhau-part-"
 _KEPT = 7 * 86400.0
@@ -129,7 +129,7 @@ def part_of(beside: Path, name: str) -> Iterator[Part]:
     prune(beside)
     folder = beside / (PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16])
     with ExitStack() as stack:
-        if not _is_ours(folder) or not _is_free(folder, stack):
+        if not (_is_free(folder, stack) and _is_ours(folder)):
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=beside))
         part = Part(folder)
         stays = True  # also at an interrupt, that is no Exception
@@ -141,7 +141,6 @@ def part_of(beside: Path, name: str) -> Iterator[Part]:
         else:
             stays = False
         finally:
-            stack.close()
             if not stays:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,10 +155,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_free(folder: Path, stack: ExitStack) -> bool:
-    """Whether no other process works on the folder; until the end none will."""
+    """Whether nobody else works on the folder; until the end none will."""
     try:
-        stack.enter_context(FileLock(folder / "lock", timeout=0))
-    except Timeout:
+        stack.enter_context(locked(folder, patience=0))
+    except TimeoutError:
         return False
     return True
 
@@ -167,6 +166,7 @@ def _is_free(folder: Path, stack: ExitStack) -> bool:
 def prune(beside: Path) -> None:
     """Remove what is left of downloads that nobody went on with for a week."""
     for folder in beside.glob(PREFIX + "*"):
-        facts = folder.lstat()
-        if stat.S_ISDIR(facts.st_mode) and time.time() - facts.st_mtime > _KEPT:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another download has just ended
+            facts = folder.lstat()
+            if stat.S_ISDIR(facts.st_mode) and time.time() - facts.st_mtime > _KEPT:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,8 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +21,7 @@ from bacalhau_magic._stages import Credential, Endpoint, JobRef
 from bacalhau_magic._wire import SpecConfig
 from bacalhau_magic.client import Client, Rights, _parts, check_directory, fetch_files
 from bacalhau_magic.client._download import source
-from bacalhau_magic.client._files import MANIFEST, Moving
+from bacalhau_magic.client._files import MANIFEST, Moving, unpack_files
 from bacalhau_magic.errors import OptionError, ResultError
 
 Entry = tuple[str, bytes | str | None]
@@ -478,3 +480,19 @@ def test_a_wrong_checksum_is_damage(server: Server, client: Client, ref: JobRef,
     with pytest.raises(ResultError, match="damaged"):
         fetch_files(client, ref, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["one job", "many jobs"])
+def test_many_jobs_into_one_folder(ref: JobRef, tmp_path: Path, alike: bool) -> None:
+    """Jobs that bring their files into one folder at the same time all arrive, and all stand in its manifest."""
+    names = [f"{number}.txt" for number in range(48)]
+
+    def bring(name: str) -> tuple[str, ...]:
+        job = ref if alike else replace(ref, job_id=f"j-{name}")
+        return unpack_files(archive((f"outputs/{name}", name.encode())), job, tmp_path / "out", Rights(["cell"])).names
+
+    with ThreadPoolExecutor(12) as threads:
+        assert [found for (found,) in threads.map(bring, names)] == names
+    assert set(json.loads((tmp_path / "out" / MANIFEST).read_text())["files"]) == set(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([MANIFEST, *names])
