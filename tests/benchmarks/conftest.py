@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from fronts import chromium, lab, labextensions, page
+
+__all__ = ["chromium", "lab", "labextensions", "page", "pytest_terminal_summary", "report"]
 
 _LINES: list[str] = []
 

@@ -67,10 +67,13 @@ def test_a_card_lives_and_its_stop_button_stops_the_job(lab: Any, page: Any) -> 
     assert page.evaluate("window.hurt") is None
 
 
-def test_the_bundle_takes_the_card_s_place_for_good(lab: Any, page: Any) -> None:
+@pytest.mark.parametrize("front", ["lab", "notebook7"])
+def test_the_bundle_takes_the_card_s_place_for_good(front: str, request: pytest.FixtureRequest, page: Any) -> None:
     """After the end the bundle stands first, then stdout, stderr and the value; so it is saved, without a widget, and so it reloads."""
-    lab.write("end.ipynb", LOAD, ENDING)
-    lab.open(page, "end.ipynb")
+    lab = request.getfixturevalue(front)
+    name = f"end-{front}.ipynb"
+    lab.write(name, LOAD, ENDING)
+    lab.open(page, name)
     lab.run(page, 0)
     lab.done(page, 0)
     lab.run(page, 1)
@@ -81,12 +84,12 @@ def test_the_bundle_takes_the_card_s_place_for_good(lab: Any, page: Any) -> None
     assert rest == ["out", "err", "42"]
     assert page.locator(".bm-card").count() == 0
     lab.save(page)
-    saved = lab.read("end.ipynb")
+    saved = lab.read(name)
     first = saved["cells"][1]["outputs"][0]
     assert first["data"]["text/plain"] == "bacalhau: completed"
     assert first["metadata"]["bacalhau"]["job"].startswith("j-")
     assert "widget" not in json.dumps(saved)
-    lab.open(page, "end.ipynb")
+    lab.open(page, name)
     page.locator(".jp-OutputArea-output").first.wait_for()
     first, *rest = outputs(page)
     assert first.startswith("✓Completed")

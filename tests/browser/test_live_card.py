@@ -264,9 +264,11 @@ def test_nothing_moves_where_motion_is_not_wanted(lab: Any, chromium: Any) -> No
     context.close()
 
 
-def test_the_kernel_s_interrupt_button(lab: Any, page: Any) -> None:
+@pytest.mark.parametrize("front", ["lab", "notebook7"])
+def test_the_kernel_s_interrupt_button(front: str, request: pytest.FixtureRequest, page: Any) -> None:
     """The front end's own interrupt stops the job and raises JobInterruptedError in the cell."""
-    ready(lab, page, "interrupt.ipynb", TRAINING)
+    lab = request.getfixturevalue(front)
+    ready(lab, page, f"interrupt-{front}.ipynb", TRAINING)
     lab.run(page, 1)
     title(page, "Running")
     page.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
