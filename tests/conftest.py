@@ -34,16 +34,17 @@ def _bubblewrap() -> bool:
 
 
 def _cluster() -> str | None:
-    return os.environ.get("BACALHAU_MAGIC_TEST_CLUSTER") or shutil.which("bacalhau")
+    return os.environ.get("BM_TEST_CLUSTER") or shutil.which("bacalhau")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep every file of the product away from this user's own: set before the first import reads them."""
     if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its parent's, which are right already
-        os.environ["BACALHAU_MAGIC_TEST_CLUSTER"] = os.environ.get("BACALHAU_API_URL", "")
-        os.environ["BACALHAU_MAGIC_TEST_KEY"] = os.environ.get("BACALHAU_API_KEY", "")
-    for name in [name for name in os.environ if name.startswith("BACALHAU_") and not name.startswith("BACALHAU_MAGIC_TEST_")]:
+        os.environ["BM_TEST_CLUSTER"] = os.environ.get("BACALHAU_API_URL", "")
+        os.environ["BM_TEST_KEY"] = os.environ.get("BACALHAU_API_KEY", "")
+    for name in [name for name in os.environ if name.startswith("BACALHAU_")]:
         del os.environ[name]
+    os.environ.pop("PYTEST_ADDOPTS", None)  # read by now, and not meant for the pytest that a test starts
     home = Path(tempfile.mkdtemp(prefix="bm-test-"))
     config.stash[_HOME] = home
     for name, folder in (
@@ -96,7 +97,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, (reason, there) in _NEEDS.items():
         if item.get_closest_marker(name) is not None and not there():
-            if name in os.environ.get("BACALHAU_MAGIC_TEST_NEEDS", "").split():
+            if name in os.environ.get("BM_TEST_NEEDS", "").split():
                 pytest.fail(f"{reason}, and it was to be there", pytrace=False)
             pytest.skip(reason)
 

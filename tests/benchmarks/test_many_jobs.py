@@ -11,7 +11,7 @@ import psutil
 from kernels import Kernel, start
 
 JOBS = 100
-SECONDS = float(os.environ.get("BACALHAU_MAGIC_BENCH_SECONDS", "30"))
+SECONDS = float(os.environ.get("BM_BENCH_SECONDS", "30"))
 """How long the jobs are watched; less where somebody only wants to see that it works."""
 QUIET = min(SECONDS, 5.0)
 """How long a kernel without jobs is measured: nothing happens there that takes longer to see."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -33,8 +34,11 @@ def copied(page: Any, row: Any, button: str, begins: str) -> str:
     """What a button puts on the clipboard."""
     page.evaluate("navigator.clipboard.writeText('')")
     row.get_by_role("button", name=button).click()
-    page.wait_for_function("async begins => (await navigator.clipboard.readText()).startsWith(begins)", arg=begins)
-    return str(page.evaluate("navigator.clipboard.readText()"))
+    until = time.monotonic() + 30
+    while not (found := str(page.evaluate("navigator.clipboard.readText()"))).startswith(begins):
+        assert time.monotonic() < until, f"the clipboard holds {found!r}"
+        page.wait_for_timeout(50)
+    return found
 
 
 def test_a_result_is_opened_in_a_cell_below(lab: Any, page: Any) -> None:

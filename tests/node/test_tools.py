@@ -62,7 +62,7 @@ def ask(request: pytest.FixtureRequest, node: Node, tmp_path: Path) -> Iterator[
     """The SDK (or the generated client below it) in a process of its own, at the port that `node start --open-port` opens."""
     if request.param == "sdk" and importlib.util.find_spec("bacalhau_sdk") is None:
         reason = "bacalhau-sdk is not installed: pip install --no-deps bacalhau-sdk (what it pins would hold back the other tests' tools)"
-        if "sdk" in os.environ.get("BACALHAU_MAGIC_TEST_NEEDS", "").split():
+        if "sdk" in os.environ.get("BM_TEST_NEEDS", "").split():
             pytest.fail(f"{reason}, and it was to be there", pytrace=False)
         pytest.skip(reason)
     door = _daemon.environment(node.places, open_port=True)

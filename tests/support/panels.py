@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 LOAD = "%load_ext bacalhau_magic"
-SHOTS = os.environ.get("BACALHAU_MAGIC_TEST_SHOTS", "")
+SHOTS = os.environ.get("BM_TEST_SHOTS", "")
 """A folder for pictures, where somebody wants to look at them."""
 
 

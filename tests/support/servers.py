@@ -115,10 +115,10 @@ def _embedded(stack: ExitStack) -> Place:
 
 
 def _real(stack: ExitStack) -> Place:
-    url = os.environ.get("BACALHAU_MAGIC_TEST_CLUSTER", "")
+    url = os.environ.get("BM_TEST_CLUSTER", "")
     if not url:
         url = stack.enter_context(_Served(shutil.which("bacalhau") or ""))
-    key = os.environ.get("BACALHAU_MAGIC_TEST_KEY", "")
+    key = os.environ.get("BM_TEST_KEY", "")
     client = stack.enter_context(Client(Endpoint(url, credential=Credential(key=key))))
     nodes = client.nodes()
     if not any("docker" in node.info.compute_node_info.execution_engines for node in nodes):
