@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gateway import gateway
 from kernels import Kernel, Ran, start
+
+from bacalhau_magic.node import _daemon
 
 NOWHERE = {"BACALHAU_API_URL": "http://127.0.0.1:9"}
 CELLS = {
@@ -122,6 +125,34 @@ def test_the_cassette_is_text_without_ids_and_hosts(recorded: tuple[Path, object
     ids = set(re.findall(r"\b[jne]-[0-9a-f]{8}\b", everything))
     assert ids == {"n-00000001"}
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-|\d\d:\d\d:\d\d|127\.0\.0\.1|nonce", text)
+
+
+def test_a_recording_of_a_cluster_names_none_of_it(tmp_path: Path) -> None:
+    """What is recorded through a cluster's front door holds no URL, host or key of it, and is replayed when all is stopped."""
+    key = "front-door-key-8c1f"
+    made, here = tmp_path / "made", tmp_path / "here"
+    made.mkdir()
+    here.mkdir()
+    with gateway(_daemon.environment(), f"Bearer {key}") as opened:
+        url = opened.url.replace("127.0.0.1", "localhost")
+        with kernel(made, BACALHAU_API_URL=url, BACALHAU_API_KEY=key) as running:
+            running.run("prices = {'tea': 3, 'coffee': 4}")
+            running.run("%bacalhau record lesson.yaml")
+            before = {name: shown(running.run(CELLS[name])) for name in ("value", "expression", "error", "bash")}
+        assert opened.paths("PUT") == ["/api/v1/orchestrator/jobs"] * 4
+        assert all(given == f"Bearer {key}" for verb, _, given in opened.seen if verb == "PUT")
+    subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "stop"], check=True, capture_output=True)
+    files = [path for path in made.rglob("*") if path.is_file() and made / "out" not in path.parents]
+    assert made / "lesson.yaml" in files
+    for path in files:
+        raw = path.read_bytes()
+        for planted in (key, "http://", f":{opened.port}", "localhost", "127.0.0.1"):
+            assert planted.encode() not in raw, (path, planted)
+    with kernel(here, **NOWHERE) as running:
+        running.run("prices = {'tea': 3, 'coffee': 4}")
+        running.run(f"%bacalhau replay {made}/lesson.yaml")
+        assert {name: shown(running.run(CELLS[name])) for name in before} == before
+    assert (here / "out" / "a.txt").read_text() == "line\n"
 
 
 def test_runs_of_the_same_cell_are_replayed_in_their_order(tmp_path: Path) -> None:
