@@ -1,11 +1,12 @@
-"""A job's Markdown, LaTeX and tables with nothing in them that could act in the notebook's page, or load from elsewhere."""
+"""A job's Markdown, LaTeX, tables and plots with nothing in them that could act in the notebook's page, or load from elsewhere."""
 
 from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
-__all__ = ["latex", "markdown", "table"]
+__all__ = ["latex", "markdown", "plot", "table"]
 
 # Markdown and LaTeX
 
@@ -14,7 +15,7 @@ _UNESCAPED = 4
 _SCRIPT_LINK = re.compile(r"(?:java|vb)script:|data:text", re.IGNORECASE)
 _IMAGE = re.compile(r"!\[(?![^\[\]\n]*\]\(data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+\))")
 """An image's beginning in Markdown, where the picture doesn't stand in the text itself: a page that loads one tells who reads it."""
-_ACTING = re.compile(r"\\(?:href|style|class|cssId|htmlStyle|includegraphics|require|csname)(?![A-Za-z])")
+_ACTING = re.compile(r"\\(?:href|style|class|cssId|data|bbox|mmlToken|url|html[A-Z][a-z]+|includegraphics|require|csname)(?![A-Za-z])")
 """Commands of LaTeX, as MathJax has them, that make links, load or style, or hide that they do."""
 
 
@@ -25,14 +26,14 @@ def markdown(text: str) -> str | None:
     """
     seen = text
     for _ in range(_UNESCAPED):
+        if _ACTING.search(seen):
+            return None
         if (plain := html.unescape(seen)) == seen:
             break
         seen = plain
     else:
         return None
     if _SCRIPT_LINK.search(re.sub(r"[\s\\\x00-\x20\xad\u200b-\u200f\u2060\ufeff]", "", seen)):
-        return None
-    if _ACTING.search(text):
         return None
     return re.sub(r"<(?=[A-Za-z/!?])", "<\u2060", _IMAGE.sub("!\u2060[", text))
 
@@ -93,3 +94,27 @@ def _opened(tag: str, attributes: str) -> str:
     spans = "".join(f' {name}="{count}"' for name, count in dict(_SPAN.findall(attributes)).items())
     kind = ' class="dataframe"' if tag == "table" else ""
     return f"<{tag}{kind}{spans}>"
+
+
+# Plots
+
+_LOADING = frozenset(["source", "geojson", "style", "url", "tiles", "sprite", "glyphs", "topojsonURL"])
+"""Plotly's attributes that can name an address, of a picture, of shapes or of a map."""
+
+
+def plot(figure: Any) -> Any:
+    """Plotly's JSON without the addresses that it would load pictures, shapes or maps from; pictures in itself stay."""
+    if isinstance(figure, list):
+        return [plot(item) if isinstance(item, dict | list) else item for item in figure]
+    if not isinstance(figure, dict):
+        return figure
+    return {name: plot(item) for name, item in figure.items() if not (name.rpartition(".")[2] in _LOADING and _is_elsewhere(item))}
+
+
+def _is_elsewhere(value: object) -> bool:
+    """Whether an attribute that can name an address does so; names of styles and numbers of nodes are none."""
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(text, str) and not _OWN.fullmatch(text) for text in texts)
+
+
+_OWN = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*|[A-Za-z0-9_ -]*")

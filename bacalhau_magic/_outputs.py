@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._markup import latex, markdown, table
+from ._markup import latex, markdown, plot, table
 from ._stages import JobResult
 from .errors import JobInterruptedError, JobStoppedError
 from .options import JobOptions
@@ -117,7 +117,7 @@ _FRAME = (
 def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
     """A remote display with nothing in it that could act in the notebook's page.
 
-    Text, LaTeX, PNG, JPEG, GIF, JSON and Plotly's JSON stay; Markdown loses its tags and what would load from elsewhere; a
+    Text, LaTeX, PNG, JPEG, GIF and JSON stay, Plotly's JSON but for addresses that it would load from; Markdown loses its tags and what would load from elsewhere; a
     table's HTML is made anew from its cells; SVG becomes an image, other HTML a sandboxed frame; the rest is left out, and
     where nothing stays, a sentence says so.
     """
@@ -127,8 +127,8 @@ def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(formula := mime.get("text/latex"), str) and (plain := latex(clean(formula))) is not None:
         kept["text/latex"] = plain
     kept |= {name: mime[name] for name in _IMAGES if _is_base64(mime.get(name))}
-    if isinstance(plot := mime.get(_PLOTLY), dict) and _is_shallow(plot):
-        kept[_PLOTLY] = plot
+    if isinstance(figure := mime.get(_PLOTLY), dict) and _is_shallow(figure):
+        kept[_PLOTLY] = plot(figure)
     if isinstance(facts := mime.get(_JSON), dict | list) and _is_shallow(facts):
         kept[_JSON] = facts
     if isinstance(text := mime.get("text/markdown"), str) and (plain := markdown(clean(text, colours=False))) is not None:

@@ -289,12 +289,65 @@ def test_markdown_loads_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "formula", [r"$\href{javascript:alert(1)}{x}$", r"$\style{background:url(//x)}{x}$", r"$\csname href\endcsname{a}{b}$"]
+    "formula",
+    [
+        r"$\href{javascript:alert(1)}{x}$",
+        r"$\style{background:url(//x)}{x}$",
+        r"$\csname href\endcsname{a}{b}$",
+        r"$\bbox[background:url(//x)]{x}$",
+        r"$\mmlToken{mi}[href='//x']{x}$",
+    ],
 )
 @pytest.mark.parametrize("kind", ["text/latex", "text/markdown"])
 def test_formulas_only_show(kind: str, formula: str) -> None:
     """A formula makes no link and takes no style."""
     assert safe({kind: formula, "text/plain": "x"}) == {"text/plain": "x"}
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "&#36;&#92;href{//x}{x}&#36;",
+        "$&#92;href{//x}{x}$",
+        "$&bsol;style{color:red}{x}$",
+        "$&amp;bsol;href{//x}{x}$",
+        "$&#92;href&amp;#97;{x}$",
+    ],
+)
+def test_an_escaped_formula_only_shows_too(formula: str) -> None:
+    """A command of LaTeX is found where Markdown would unescape it first."""
+    assert safe({"text/markdown": formula, "text/plain": "x"}) == {"text/plain": "x"}
+
+
+def test_a_plot_loads_nothing() -> None:
+    """Addresses of pictures, shapes and maps are taken out of a plot, wherever they stand; pictures in it, and its data, stay."""
+    far, near = "https://example.org/x.png", "data:image/png;base64,AAAA"
+    plot = {
+        "data": [
+            {"type": "image", "source": far},
+            {"type": "choropleth", "geojson": far, "text": [far]},
+            {"type": "sankey", "link": {"source": [0, 1]}},
+        ],
+        "layout": {
+            "images": [{"source": far, "x": 1}, {"source": "//example.org/x"}, {"source": "x/y.png"}, {"source": near}],
+            "template": {"layout": {"images": [{"source": far}]}},
+            "mapbox": {"style": "open-street-map", "layers": [{"source": [far], "sourcetype": "raster"}]},
+            "map": {"style": {"sources": {"a": {"tiles": [far], "url": far}}, "glyphs": far}},
+            "updatemenus": [{"buttons": [{"args": [{"images[0].source": far}]}]}],
+        },
+        "config": {"topojsonURL": far},
+    }
+    assert safe({"application/vnd.plotly.v1+json": plot})["application/vnd.plotly.v1+json"] == {
+        "data": [{"type": "image"}, {"type": "choropleth", "text": [far]}, {"type": "sankey", "link": {"source": [0, 1]}}],
+        "layout": {
+            "images": [{"x": 1}, {}, {}, {"source": near}],
+            "template": {"layout": {"images": [{}]}},
+            "mapbox": {"style": "open-street-map", "layers": [{"sourcetype": "raster"}]},
+            "map": {"style": {"sources": {"a": {}}}},
+            "updatemenus": [{"buttons": [{"args": [{}]}]}],
+        },
+        "config": {},
+    }
 
 
 def test_a_table_is_made_anew() -> None:
