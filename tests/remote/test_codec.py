@@ -13,7 +13,7 @@ import uuid
 import zoneinfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bacalhau_magic.remote import codec
@@ -222,6 +222,135 @@ def test_frames():
         pd.testing.assert_series_equal(series, codec.loads(codec.dumps(series)), check_freq=True)
     with pytest.raises(codec.Unsendable, match=r"x\['f'\]\[1\] is of type object"):
         codec.dumps(pd.DataFrame({"f": [1, object()]}), "x")
+
+
+def _same_array(array, back):
+    """Equal in class, dtype with its byte order and fields, shape, order in memory, and every bit."""
+    assert type(back) is type(array)
+    assert (back.dtype, back.dtype.str, back.dtype.descr, back.shape) == (array.dtype, array.dtype.str, array.dtype.descr, array.shape)
+    assert back.tobytes() == array.tobytes()
+
+
+@given(st.data())
+def test_any_array(data):
+    """An array of any dtype but object, of any shape from none on, in C or Fortran order, a view or whole, comes back bit by bit."""
+    np = pytest.importorskip("numpy")
+    from hypothesis.extra import numpy as hnp
+
+    scalars = (
+        hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes()
+        | hnp.datetime64_dtypes() | hnp.timedelta64_dtypes() | hnp.byte_string_dtypes() | hnp.unicode_string_dtypes()
+    )  # fmt: skip
+    dtypes = scalars | hnp.array_dtypes(scalars) | hnp.nested_dtypes(scalars, max_itemsize=200)
+    array = data.draw(hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+    array = {"C": array, "F": np.asfortranarray(array) if array.ndim else array, "reversed": array[::-1] if array.ndim else array}[
+        data.draw(st.sampled_from(["C", "F", "reversed"]))
+    ]
+    back = codec.loads(codec.dumps(array))
+    _same_array(array, back)
+    if array.flags.f_contiguous and array.size:
+        assert back.flags.f_contiguous
+    if array.size and type(array[(0,) * array.ndim]).__module__ == "numpy":
+        scalar = array[(0,) * array.ndim]
+        if isinstance(scalar, np.generic):
+            _same_array(np.asarray(scalar), np.asarray(codec.loads(codec.dumps(scalar))))
+            assert type(codec.loads(codec.dumps(scalar))) is type(scalar)
+
+
+def _pandas_columns(pd, np, size):
+    """Strategies of columns of every dtype, `size` long."""
+    from hypothesis.extra import numpy as hnp
+
+    def of(items, make):
+        return st.lists(items, min_size=size, max_size=size).map(make)
+
+    def masked(items, dtype):
+        return of(st.none() | items, lambda found: pd.array(found, dtype=dtype))
+
+    words = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+    moments = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1))
+    spans = st.timedeltas(datetime.timedelta(-1000), datetime.timedelta(1000))
+    plain = st.sampled_from(["?", "i1", "u2", "i4", "i8", "u8", "f4", "f8", "c16"]).flatmap(lambda dtype: hnp.arrays(dtype, size))
+    units = st.sampled_from(["s", "ms", "us", "ns"])
+    return {
+        "numbers": plain,
+        "integers": st.sampled_from(["Int8", "UInt16", "Int64"]).flatmap(lambda dtype: masked(st.integers(0, 100), dtype)),
+        "floats": st.sampled_from(["Float32", "Float64"]).flatmap(lambda dtype: masked(st.floats(allow_nan=False, width=32), dtype)),
+        "booleans": masked(st.booleans(), "boolean"),
+        "strings": masked(words, pd.StringDtype("python")) | masked(words, pd.StringDtype("pyarrow")) | masked(words, "str"),
+        "objects": of(st.none() | words | st.integers() | st.lists(st.integers(), max_size=2), lambda found: pd.Series(found, dtype=object).array),
+        "categories": st.booleans().flatmap(
+            lambda ordered: of(st.none() | st.sampled_from(["u", "v"]), lambda found: pd.Categorical(found, ["v", "w", "u"], ordered=ordered))
+        ),
+        "moments": units.flatmap(lambda unit: of(st.none() | moments, lambda found: pd.array(np.array(found, f"M8[{unit}]")))),
+        "zoned": st.tuples(units, st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns"])).flatmap(
+            lambda kind: of(
+                st.none() | moments,
+                lambda found: pd.DatetimeIndex(np.array(found, f"M8[{kind[0]}]")).tz_localize("UTC").tz_convert(kind[1]).array,
+            )
+        ),
+        "spans": units.flatmap(lambda unit: of(st.none() | spans, lambda found: pd.array(np.array(found, f"m8[{unit}]")))),
+        "periods": st.sampled_from(["D", "M", "Q-NOV", "Y", "W-SUN", "h", "3D"]).flatmap(
+            lambda freq: of(st.none() | moments, lambda found: pd.PeriodIndex(found, freq=freq).array)
+        ),
+        "intervals": st.sampled_from(["left", "right", "both", "neither"]).flatmap(
+            lambda closed: of(
+                st.none() | st.tuples(st.integers(0, 9), st.integers(10, 19)),
+                lambda found: pd.arrays.IntervalArray.from_tuples([np.nan if pair is None else pair for pair in found], closed=closed),
+            )
+        ),
+    }  # fmt: skip
+
+
+KINDS = (
+    "numbers",
+    "integers",
+    "floats",
+    "booleans",
+    "strings",
+    "objects",
+    "categories",
+    "moments",
+    "zoned",
+    "spans",
+    "periods",
+    "intervals",
+)
+
+
+@pytest.mark.parametrize("index_kind", ["range", "levels", *(kind for kind in KINDS if kind != "objects")])
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_any_column_on_any_index(kind, index_kind, data):
+    """A frame, a series and an index of any dtype, on any kind of index and of any length from none on, come back exactly."""
+    pd, np = pytest.importorskip("pandas"), pytest.importorskip("numpy")
+    size = data.draw(st.integers(0, 4))
+    columns = _pandas_columns(pd, np, size)
+    name = data.draw(st.none() | texts | st.tuples(st.integers(), st.text(max_size=3)))
+    if index_kind == "range":
+        index = pd.RangeIndex(3, 3 + 2 * size, 2, name=name)
+    elif index_kind == "levels":
+        levels = [
+            data.draw(columns[data.draw(st.sampled_from([kind for kind in KINDS if kind not in ("objects", "intervals")]))])
+            for _ in range(2)
+        ]
+        index = pd.MultiIndex.from_arrays(levels, names=[name, None])
+    else:
+        index = pd.Index(data.draw(columns[index_kind]), name=name)
+    series = pd.Series(data.draw(columns[kind]), index=index, name=name)
+    frame = pd.DataFrame({"a": series.array, 1: data.draw(columns[kind])}, index=index)
+    pd.testing.assert_series_equal(series, codec.loads(codec.dumps(series)), check_freq=True, check_exact=True)
+    back = codec.loads(codec.dumps(frame))
+    pd.testing.assert_frame_equal(frame, back, check_freq=True, check_exact=True)
+    assert list(back.dtypes) == list(frame.dtypes)
+    again = codec.loads(codec.dumps(index))
+    pd.testing.assert_index_equal(index, again, exact=True, check_exact=True)
+    assert type(again) is type(index)
+    if index_kind == "levels":
+        assert [(level.dtype, list(codes)) for level, codes in zip(again.levels, again.codes, strict=True)] == [
+            (level.dtype, list(codes)) for level, codes in zip(index.levels, index.codes, strict=True)
+        ]
 
 
 def _array_bytes(array):
