@@ -190,11 +190,15 @@ class Snapshot:
     def facts(self) -> str:
         """Node, time and the rest on one line: "on n-2e2b7e09 · 12 s of 5 min", at the end "in 1.8 s on n-2e2b7e09"."""
         if self.phase == "completed":
-            left = "" if self.sentence == "Completed." else self.sentence.rstrip(".")
-            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), left) if part)
+            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), self.brought) if part)
         if self.is_over:
             return f"{self.place} after {self.time}".lstrip()
         return " · ".join(part for part in (self.place, self.time, self.rest) if part)
+
+    @property
+    def brought(self) -> str:
+        """What a completed job brought back, "bound: scores (list of 3)"; "" where that is nothing."""
+        return "" if self.phase != "completed" or self.sentence == "Completed." else self.sentence.rstrip(".")
 
     @property
     def line(self) -> str:

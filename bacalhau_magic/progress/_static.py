@@ -55,7 +55,7 @@ def outcome_of(snapshot: Drawn) -> Outcome:
 
 
 def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "live", live: bool) -> dict[str, Any]:
-    """The bundle's metadata: job, node, start (UTC), route, notices, at the end seconds and outcome; {} where no receipt is kept."""
+    """The bundle's metadata: job, node, start (UTC), route, notices, at the end seconds, outcome and what it brought; {} where no receipt is kept."""
     if keep == "never" or (keep == "live" and not live):
         return {}
     facts = {
@@ -66,6 +66,7 @@ def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "l
         "started": datetime.fromtimestamp(snapshot.started, UTC).isoformat(timespec="seconds"),
         "seconds": round(snapshot.elapsed, 1) if snapshot.is_over else None,
         "outcome": snapshot.phase if snapshot.is_over else "",
+        "result": snapshot.brought,
         "route": snapshot.route,
         "notices": list(snapshot.notices),
     }

@@ -212,6 +212,8 @@ export interface IReceipt {
   seconds: number | null;
   /** How it ended; null where that is not known, as of a job that went on when its kernel ended. */
   outcome: Outcome | null;
+  /** What it brought back, such as "bound: scores (list of 3)". */
+  result: string;
   route: string;
   notices: string[];
 }
@@ -242,6 +244,7 @@ export function receipt(metadata: unknown): IReceipt {
     started: text("started"),
     seconds: isNumber(seconds) ? seconds : null,
     outcome: isOutcome(found["outcome"]) ? found["outcome"] : null,
+    result: text("result"),
     route: text("route"),
     notices: listOf(isText)(notices) ? notices : [],
   };

@@ -52,13 +52,24 @@ describe("what an output holds", () => {
       node: "n-2e2b7e09",
       seconds: 1.8,
       outcome: "completed",
+      result: "bound: scores (list)",
     });
   });
 
   test("what is not ours is refused or left empty", () => {
     expect(outcome({ version: 1, outcome: "<b>" })).toBeNull();
     expect(outcome([])).toBeNull();
-    const empty = { job: "", name: "", node: "", started: "", seconds: null, outcome: null, route: "", notices: [] };
+    const empty = {
+      job: "",
+      name: "",
+      node: "",
+      started: "",
+      seconds: null,
+      outcome: null,
+      result: "",
+      route: "",
+      notices: [],
+    };
     expect(receipt({ bacalhau: { job: 5, seconds: "x", notices: [1] } })).toEqual(empty);
   });
 });

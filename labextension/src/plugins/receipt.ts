@@ -158,12 +158,13 @@ function drawn(said: Outcome | null, facts: IReceipt, trans: TranslationBundle):
   icon.setAttribute("aria-hidden", "true");
   const node = facts.node.slice(0, 10);
   const short = [facts.seconds === null ? "" : trans.__("in %1 s", facts.seconds), node ? trans.__("on %1", node) : ""];
+  const brought = said === "completed" ? facts.result : "";
   const back = said === "submitted" && facts.job ? `%bacalhau attach ${facts.job.slice(0, 10)}` : "";
   const head = part("div", "bj-receipt-head", "");
   head.append(
     icon,
     part("b", "", said ? titles[said] : trans.__("A job of a later version")),
-    part("span", "bj-dim", short.filter(Boolean).join(" ")),
+    part("span", "bj-dim", [short.filter(Boolean).join(" "), brought].filter(Boolean).join(" · ")),
   );
   card.append(head);
   if (back) {
