@@ -43,7 +43,7 @@ from ._stages import (
     is_loopback,
 )
 from ._submit import submit, twin
-from ._tapes import Take, Tape
+from ._tapes import Player, Recorder, Source, Take, Tape
 from ._watch import StopRequest, watch
 from ._wire import COMPLETED, FAILED, INDEX_HEADER, SECRETS_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
@@ -137,11 +137,12 @@ def _run(request: CellRequest, means: Means, followed: Emit, veil: Veil, stop: S
     take: Take | None = None
     if means.tape is not None:
         content = content_of(request)
-        if recording := means.tape.take(content):
+        if not isinstance(means.tape, Recorder) and (recording := means.tape.take(content)):
             return _replay(recording, means.tape, content, request, means, emit)
-        take = Take(means.tape, content, secrets_of(request))
-        followed = take.hearing(followed)
-        emit = veil.over(followed)
+        if not isinstance(means.tape, Player):
+            take = Take(means.tape, content, secrets_of(request))
+            followed = take.hearing(followed)
+            emit = veil.over(followed)
     request, packed = prepare(replace(request, env={**_traces.carrier(), **request.env}), means)
     emit(Packed(len(packed.body)))
     if stop.requested.is_set():
@@ -170,10 +171,10 @@ def _run(request: CellRequest, means: Means, followed: Emit, veil: Veil, stop: S
     return follow(ref, packed.nonce, request, means, followed, stop, packed.route, packed.job, take)
 
 
-def _replay(recording: Recording, tape: Tape, content: Content, request: CellRequest, means: Means, emit: Emit) -> JobResult:
+def _replay(recording: Recording, source: Source, content: Content, request: CellRequest, means: Means, emit: Emit) -> JobResult:
     """Tell a recorded job again: its events and its end, read as those of any other."""
-    endpoint = Endpoint("", recording=tape.label)
-    said = f"{tape.origin}, recorded on {recording.recorded}"
+    endpoint = Endpoint("", recording=source.label)
+    said = f"{source.origin}, recorded on {recording.recorded}"
     route = Route(Target("bacalhau", endpoint, executor=recording.executor), said, options=request.options)
     key = content.key
     # As long as any other: a hash of what the cell is.

@@ -21,14 +21,11 @@ from ._recordings import Recording
 from ._stages import Ended, JobEvent, JobRef, Packed, Submitted
 from .errors import BacalhauMagicError, NotRecordedError, RecordingError
 
-__all__ = ["Cache", "Deck", "Mode", "Player", "Recorder", "Take", "Tape"]
+__all__ = ["Cache", "Deck", "Mode", "Player", "Recorder", "Source", "Take", "Tape"]
 
 
-class Tape(Protocol):
-    """What a flow asks before it sends a cell, and tells afterwards."""
-
-    keeps_failures: bool
-    """Whether a job that failed is kept too."""
+class Source(Protocol):
+    """What stands for a cell's own run."""
 
     @property
     def label(self) -> str:
@@ -41,14 +38,20 @@ class Tape(Protocol):
     def take(self, content: Content) -> Recording | None:
         """The recording that stands for the cell; None: send it. Raises RecordingError."""
 
+
+class Keeper(Protocol):
+    """What keeps what a job did."""
+
+    @property
+    def keeps_failures(self) -> bool:
+        """Whether a job that failed is kept too."""
+
     def keep(self, content: Content, recording: Recording, ref: JobRef, *, secrets: tuple[str, ...]) -> None:
         """Keep what a job did. Raises RecordingError."""
 
 
 class Player:
     """Replays the jobs of a file; a cell that is not in it is an error. The n-th run of the same cell gets its n-th recording."""
-
-    keeps_failures = True
 
     def __init__(self, file: Path) -> None:
         self.cassette = Cassette(file)
@@ -71,9 +74,6 @@ class Player:
     @property
     def origin(self) -> str:
         return f"Replayed from {self.label}"
-
-    def keep(self, content: Content, recording: Recording, ref: JobRef, *, secrets: tuple[str, ...]) -> None:
-        """Nothing: what is replayed is not recorded."""
 
     def _not_recorded(self, content: Content) -> NotRecordedError:
         others = [entry.content for entry in self.cassette.entries]
@@ -101,17 +101,6 @@ class Recorder:
         self.cassette = Cassette(file)
         self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
-
-    @property
-    def label(self) -> str:
-        return self.cassette.file.name
-
-    def take(self, content: Content) -> None:
-        """None: it is to run."""
-
-    @property
-    def origin(self) -> str:
-        return f"Recorded in {self.label}"
 
     def keep(self, content: Content, recording: Recording, ref: JobRef, *, secrets: tuple[str, ...]) -> None:
         with self._lock:
@@ -198,6 +187,9 @@ class Cache:
         return len(stored)
 
 
+Tape = Player | Recorder | Cache
+"""What a cell is replayed from, recorded on, or stored in."""
+
 Mode = Literal["record", "replay", "live"]
 
 
@@ -234,8 +226,8 @@ class Deck:
 class Take:
     """One job while it is recorded: hears its events, and is kept with its end."""
 
-    def __init__(self, tape: Tape, content: Content, secrets: tuple[str, ...]) -> None:
-        self.tape, self.content = tape, content
+    def __init__(self, keeper: Keeper, content: Content, secrets: tuple[str, ...]) -> None:
+        self._keeper, self.content = keeper, content
         self.secrets = secrets
         self.files: Callable[[], bytes] | None = None
         self._events: list[JobEvent] = []
@@ -255,13 +247,13 @@ class Take:
 
     def keep(self, ended: Ended, ref: JobRef, *, executor: str, failed: bool) -> str:
         """Keep the recording; a sentence where that was not possible, else ""."""
-        if failed and not self.tape.keeps_failures:
+        if failed and not self._keeper.keeps_failures:
             return ""
         recording = Recording(tuple(self._events), ended, recorded=date.today().isoformat(), executor=executor)
         try:
             if self.files is not None:
                 recording = replace(recording, files=self.files())
-            self.tape.keep(self.content, recording, ref, secrets=self.secrets)
+            self._keeper.keep(self.content, recording, ref, secrets=self.secrets)
         except BacalhauMagicError as problem:
             said = problem.message
             return said if said.startswith("Not ") else f"Not recorded: {said}"
