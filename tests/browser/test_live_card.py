@@ -239,6 +239,32 @@ def test_a_report_and_a_log_can_be_copied(lab: Any, page: Any) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == "reading"
 
 
+def test_a_card_is_worked_by_keyboard_alone(lab: Any, page: Any) -> None:
+    """Tab reaches every button of a card, and Enter presses each: Logs, Copy report, Details, and the log's Copy."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ready(lab, page, "keyboard.ipynb", FAILING)
+    lab.run(page, 1)
+    title(page, "Failed")
+    card(page).locator("button:visible").first.focus()
+    pressed = []
+    while page.evaluate("!!document.activeElement.closest('.bm-card')"):
+        # What scrolls or unfolds of itself can be reached, too.
+        if page.evaluate("document.activeElement.matches('.bm-card button')"):
+            pressed.append(page.evaluate("document.activeElement.className"))
+            before = page.evaluate("document.activeElement.getAttribute('aria-expanded')")
+            page.keyboard.press("Enter")
+            if before is None:
+                page.wait_for_function("document.activeElement.textContent === 'Copied'")
+            else:
+                for wanted in ("false" if before == "true" else "true", before):
+                    page.wait_for_function("wanted => document.activeElement.getAttribute('aria-expanded') === wanted", arg=wanted)
+                    if wanted != before:
+                        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+    assert sorted(pressed) == ["bm-copy", "bm-fold", "bm-more", "bm-report"]
+    assert page.evaluate("navigator.clipboard.readText()").endswith("reading")
+
+
 def test_many_jobs_are_one_card(lab: Any, page: Any, shots: Path) -> None:
     """Twelve jobs of a cell are one card: counts in words, a table that unfolds, only the failed ones, and Stop all."""
     ready(lab, page, "many.ipynb", MANY)

@@ -93,6 +93,17 @@ def test_papermill_goes_through_another(tmp_path: Path) -> None:
     assert "Add --pip a_module_that_nobody_has" in str(ran)
 
 
+def test_papermill_has_the_committed_outputs_once(tmp_path: Path) -> None:
+    """Under papermill each cell has the outputs that are committed, and nothing else: no progress, no card."""
+    papermill.execute_notebook(FIRST, tmp_path / "out.ipynb", cwd=tmp_path, progress_bar=False)
+
+    def told(path: Path) -> list[object]:
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        return [cell.outputs for cell in cells]
+
+    assert told(tmp_path / "out.ipynb") == told(FIRST)
+
+
 def test_papermill_runs_it_with_other_parameters(tmp_path: Path) -> None:
     """papermill takes the notebook from top to bottom, past its deliberate error, with the parameters that it is given."""
     papermill.execute_notebook(FIRST, tmp_path / "out.ipynb", {"prices": {"tea": 30, "cake": 5}}, cwd=tmp_path, progress_bar=False)
