@@ -16,6 +16,7 @@ CauseKind = Literal[
     "busy",  # nodes could take it, and are full
     "image",  # the image can't be pulled
     "memory",  # killed at its memory limit
+    "disk",  # killed at its disk limit
     "command",  # the command is not in the image
     "inputs",  # the inputs can't be unpacked or read
     "execution-timeout",  # the server's own execution timeout
@@ -136,6 +137,8 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
     alone = not _others(nodes, tried, job)
     if "memory limit exceeded" in message.lower() or "oomkilled" in message.lower():
         return _memory(job, nodes, node, alone)
+    if "disk limit exceeded" in message.lower():
+        return _disk(job, node)
     if timed := re.search(r"Execution timed out after (\S+)", message):
         return Cause(
             "execution-timeout",
@@ -189,6 +192,14 @@ def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool)
     rest = f" The largest node here has {size(largest)}." if largest else ""
     advice = "" if largest and largest <= limit else f"Ask for more: --memory {size(more).replace(' ', '')}."
     return Cause("memory", f"The job was killed at its limit of {size(limit)} of memory.", (advice + rest).strip(), alone, node=node)
+
+
+def _disk(job: Job | None, node: str) -> Cause:
+    limit = amount(job.task.resources.disk) if job and job.task.resources and job.task.resources.disk else None
+    if not limit:
+        return Cause("disk", "The job was killed because its files took more room than it may have.", "Give it more: --disk 10GB.", True, node=node)
+    more = size(4 * limit).replace(" ", "")
+    return Cause("disk", f"The job was killed at its limit of {size(limit)} of disk.", f"Ask for more: --disk {more}.", True, node=node)
 
 
 def _others(nodes: Sequence[NodeState], tried: set[str], job: Job | None) -> bool:

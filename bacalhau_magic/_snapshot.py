@@ -322,6 +322,7 @@ _FAILURES: Mapping[str, str] = {
     "busy": "No node was free",
     "image": "No image",
     "memory": "Out of memory",
+    "disk": "Out of disk",
     "command": "Command not found",
     "inputs": "Inputs unusable",
     "execution-timeout": "Timed out",

@@ -56,7 +56,7 @@ def test_an_attach_cell_and_the_spec_are_copied(lab: Any, page: Any) -> None:
     row = finished(lab, page, "copies.ipynb", "%%bacalhau --cpu 0.1\n6 * 7", "pass")
     attach = copied(page, row, "Copy attach cell", "%bacalhau")
     assert re.fullmatch(r"%bacalhau attach j-[\w-]+", attach)
-    spec = yaml.safe_load(copied(page, row, "Copy spec", "Name:"))
+    spec = yaml.safe_load(copied(page, row, "Copy spec", "ID: "))
     assert spec["Labels"]["bacalhau-magic.request"]
     page.evaluate(f"text => {NOTEBOOK}.widgets[2].model.sharedModel.setSource(text)", attach)
     lab.run(page, 2)

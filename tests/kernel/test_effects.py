@@ -44,6 +44,7 @@ HERE = {
     "max_result": Effect("--max-result 1KB", "'x' * 2000", "larger than the 1000 bytes"),
     "timeout": Effect("--timeout 1s", "__import__('time').sleep(60)", "time limit of 1.0 s"),
     "memory": Effect("--memory 100MB", "len(bytearray(10**9))", "100 MB of memory"),
+    "disk": Effect("--disk 50MB", "with open('f', 'wb') as f:\n    for _ in range(300):\n        f.write(bytes(1 << 20)); f.flush(); __import__('time').sleep(0.01)", "50 MB of disk"),
     "runtime": Effect("--runtime local", "'ran here'", "'ran here'", bare="can't be reached"),
     "fallback": Effect("--fallback", "'ran here'", "'ran here'", bare="can't be reached"),
     "bg": Effect("--bg", "1", "RemoteJob(python)", after="_bacalhau.result()", gives="1"),
@@ -61,7 +62,6 @@ def _constraint(key: str, *values: str) -> dict[str, Any]:
 
 SENT: dict[str, tuple[str, Any]] = {
     "cpu": ("--cpu 1.5", lambda job, task: task["Resources"]["CPU"] == "1.5"),
-    "disk": ("--disk 3GB", lambda job, task: task["Resources"].get("Disk") == "3000000000"),
     "gpu": ("--gpu 1", lambda job, task: task["Resources"].get("GPU") == "1"),
     "gpu_vendor": (
         "--gpu 1 --gpu-vendor amd",
