@@ -197,7 +197,9 @@ def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool)
 def _disk(job: Job | None, node: str) -> Cause:
     limit = amount(job.task.resources.disk) if job and job.task.resources and job.task.resources.disk else None
     if not limit:
-        return Cause("disk", "The job was killed because its files took more room than it may have.", "Give it more: --disk 10GB.", True, node=node)
+        return Cause(
+            "disk", "The job was killed because its files took more room than it may have.", "Give it more: --disk 10GB.", True, node=node
+        )
     more = size(4 * limit).replace(" ", "")
     return Cause("disk", f"The job was killed at its limit of {size(limit)} of disk.", f"Ask for more: --disk {more}.", True, node=node)
 

@@ -20,7 +20,7 @@ from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, M
 from ._recordings import Recording
 from ._results import cause_of, collect
 from ._routing import NOT_ISOLATED, ONE_STREAM, choose
-from ._secrets import Veil, header, looks_secret, required
+from ._secrets import Veil, header, kept_out, looks_secret, required
 from ._shapes import named, shape
 from ._stages import (
     UNENCRYPTED,
@@ -102,6 +102,8 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     effective = replace(request, options=route.options)
     if route.target.is_local or route.options.secret_in_spec:
         required(route.options.secret, request.secrets)
+    if request.secrets and not route.options.secret_in_spec:
+        kept_out(effective)
     if lack := lacking(effective, route.target):
         route = replace(route, notices=(*route.notices, lack))
     packed = pack(effective, route, pull_timeout=settings.pull_timeout)

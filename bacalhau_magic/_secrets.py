@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from ._stages import JobEvent, Printed, Submitted
+from ._stages import CellRequest, JobEvent, Printed, Submitted
 from .errors import BacalhauMagicError, OptionError
 from .remote.packets import Bundle
 from .remote.redaction import SHORTEST, Redactor, Stream
 
-__all__ = ["KEYRING", "Secrets", "Veil", "found", "header", "looks_secret", "required"]
+__all__ = ["KEYRING", "Secrets", "Veil", "found", "header", "kept_out", "looks_secret", "required"]
 
 KEYRING = "bacalhau-magic"
 """The service under which a keyring keeps secrets for cells."""
@@ -93,6 +93,24 @@ def required(names: Collection[str], values: Mapping[str, str]) -> None:
             raise OptionError(f"--secret {name}: its value holds a null character.", option="secret")
     if sum(len(value.encode("utf-8", "surrogateescape")) for value in values.values()) > _LONGEST:
         raise OptionError(f"--secret: the values are larger than {_LONGEST:,} bytes together.", option="secret", hint="Send a file: -i.")
+
+
+def kept_out(request: CellRequest) -> None:
+    """Raise OptionError where the value of a secret would go by the spec after all: in the cell, an input, a variable, an argument."""
+    redactor = Redactor(dict(request.secrets))
+    places = [
+        ("The cell's own text", request.code.encode("utf-8", "surrogateescape")),
+        *((f"--env {name}", value.encode("utf-8", "surrogateescape")) for name, value in request.env.items()),
+        *((f"The argument {number}", word.encode("utf-8", "surrogateescape")) for number, word in enumerate(request.options.args, 1)),
+        *((f"The input {item.name}", item.data) for item in request.inputs if item.kind == "value"),
+    ]
+    for place, data in places:
+        if name := redactor.held(data):
+            raise OptionError(
+                f"{place} holds the value of {name}, which --secret keeps out of the job's spec.",
+                option="secret",
+                hint=f"Read it in the cell from the variable {name}, and leave it out there.",
+            )
 
 
 def _kept(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,28 @@ def test_refused(kernel: Kernel, line: str, said: str, hint: str) -> None:
     assert hint in text, text
     assert "abc" not in text.replace("=abc", "", 1) if "TINY" in line else True
     assert kernel.run("len(get_ipython().run_line_magic('bacalhau', 'jobs --mine'))").value == before
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "said"),
+    [
+        ("-i holds", "1", "The input holds holds the value of PLANTED_TOKEN"),
+        ("-i deep", "1", "The input deep holds the value of PLANTED_TOKEN"),
+        (f"-e {shlex.quote(f'OTHER={SECRET}')}", "1", "--env OTHER holds the value of PLANTED_TOKEN"),
+        (f"-- {shlex.quote(SECRET)}", "1", "The argument 1 holds the value of PLANTED_TOKEN"),
+        ("", f"x = {SECRET!r}", "The cell's own text holds the value of PLANTED_TOKEN"),
+        ("--save spec.yaml -i holds", "1", "The input holds holds the value of PLANTED_TOKEN"),
+    ],
+)
+def test_its_value_goes_by_no_other_way(kernel: Kernel, place: Path, line: str, cell: str, said: str) -> None:
+    """A cell that would carry the value in its spec is refused, and the refusal does not show it."""
+    kernel.run("import base64, os; holds = 'Bearer ' + os.environ['PLANTED_TOKEN']; deep = [{'a': base64.b64encode(holds.encode())}]")
+    ran = kernel.run(f"%%bacalhau --secret PLANTED_TOKEN {line}\n{cell}")
+    assert ran.error is not None
+    text = re.sub(r"\x1b\[[0-9;]*m", "", ran.text)
+    assert said in text, text
+    assert SECRET not in text.replace(line, "").replace(cell, "")
+    assert not (place / "spec.yaml").exists()
 
 
 def test_a_project_names_no_secret(kernel: Kernel, place: Path) -> None:
