@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._session import no_recordings
 from ._tables import Text
-from ._tapes import Cache, Player, Recorder
+from ._tapes import Cache, Player, Recorder, spelled
 from .errors import OptionError, RecordingError
 from .options import size_text
 
@@ -25,7 +25,7 @@ def record(session: Session, words: list[str]) -> Text:
         raise OptionError(f"%bacalhau record: {file.parent} is no folder that can be written to.", option="record")
     held = _count(len(Recorder(file).cassette.entries))
     session.deck.use("record", file)
-    return Text(f"Cells run, and are recorded in {file.name} ({held} there). Replay them: %bacalhau replay {file.name}")
+    return Text(f"Cells run, and are recorded in {file.name} ({held} there). Replay them: %bacalhau replay {spelled(file)}")
 
 
 def replay(session: Session, words: list[str]) -> Text:
@@ -33,7 +33,7 @@ def replay(session: Session, words: list[str]) -> Text:
     file = _file(session, words, "replay")
     if not os.path.lexists(file):
         raise RecordingError(
-            f"There is no recording {file}.", file=str(file), hint=f"Make it where a node is: %bacalhau record {file.name}"
+            f"There is no recording {file}.", file=str(file), hint=f"Make it where a node is: %bacalhau record {spelled(file)}"
         )
     held = _count(len(Player(file).cassette.entries))
     session.deck.use("replay", file)

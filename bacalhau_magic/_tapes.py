@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,13 @@ from ._recordings import Recording
 from ._stages import Ended, JobEvent, JobRef, Packed, Submitted
 from .errors import BacalhauMagicError, NotRecordedError, RecordingError
 
-__all__ = ["Cache", "Deck", "Mode", "Player", "Recorder", "Source", "Take", "Tape"]
+__all__ = ["Cache", "Deck", "Mode", "Player", "Recorder", "Source", "Take", "Tape", "spelled"]
+
+
+def spelled(file: Path) -> str:
+    """A file as it is written on a line of the magic's: from the current folder where it lies in it, quoted where that is needed."""
+    place = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return shlex.quote(str(place))
 
 
 class Source(Protocol):
@@ -77,8 +84,10 @@ class Player:
 
     def _not_recorded(self, content: Content) -> NotRecordedError:
         others = [entry.content for entry in self.cassette.entries]
-        name = self.label
-        hint = f"Record it where a node is: %bacalhau record {name}, run the cell, then %bacalhau replay {name}. Or run it: %bacalhau live."
+        name, place = self.label, spelled(self.cassette.file)
+        hint = (
+            f"Record it where a node is: %bacalhau record {place}, run the cell, then %bacalhau replay {place}. Or run it: %bacalhau live."
+        )
         if not others:
             return NotRecordedError(f"The cell can't be replayed: {name} holds no recorded job.", file=str(self.cassette.file), hint=hint)
         near = _content.nearest(content, others)

@@ -101,7 +101,7 @@ def test_a_changed_cell_says_what_changed(recorded: tuple[Path, object], tmp_pat
         ran = running.run(cell)
         assert ran.error
         assert ran.error[0] == "NotRecordedError"
-        for sentence in (*said, "%bacalhau record lesson.yaml", "%bacalhau live"):
+        for sentence in (*said, f"%bacalhau record {recorded[0]}/lesson.yaml", "%bacalhau live"):
             assert sentence in ran.text
 
 
@@ -258,3 +258,16 @@ def test_a_wrong_line_changes_nothing(batch: Kernel, line: str, said: str) -> No
     """What can't be recorded or replayed is said at once, and cells run as before."""
     assert said in batch.run(f"%bacalhau {line}").text
     assert batch.run("%%bacalhau\n1 + 1").value == "2"
+
+
+def test_a_recording_in_another_folder_is_named_with_it(tmp_path: Path) -> None:
+    """What a hint says to write finds the recording, also below the notebook's folder."""
+    (tmp_path / "my lessons").mkdir()
+    with kernel(tmp_path) as running:
+        said = running.run("%bacalhau record 'my lessons/one.yaml'").text
+        running.run("%%bacalhau\n1")
+        [line] = re.findall(r"%bacalhau replay .*?\.yaml'?", said)
+        assert line == "%bacalhau replay 'my lessons/one.yaml'"
+        assert running.run(line).error is None
+        assert line in re.sub(r"\x1b\[[0-9;]*m", "", running.run("%%bacalhau\n2").text)
+        running.run("%bacalhau live")
