@@ -197,6 +197,17 @@ def test_a_front_end_without_widgets_gets_text(live: Kernel) -> None:
     assert outcomes(ran) == ["completed"]
 
 
+def test_a_background_card_that_is_refused_leaves_bundle_and_receipt(live: Kernel) -> None:
+    """Where the front end has no widgets a background cell's bundle stays, and is told its job's end in the receipt; the job is awaited."""
+    ran = live.run("%%bacalhau --bg --job j\nimport time\ntime.sleep(2)\n6 * 7")
+    shown = ran.outputs[0]["content"]["transient"]["display_id"]
+    live.refuse()
+    told = live.update(shown, lambda content: content["metadata"].get("bacalhau", {}).get("outcome"))
+    assert told["data"]["text/plain"] == "bacalhau: submitted"
+    assert (told["metadata"]["bacalhau"]["outcome"], told["metadata"]["bacalhau"]["result"]) == ("completed", "value: int")
+    assert live.run("await j").value == "42"
+
+
 def test_a_background_failure_is_not_lost(live: Kernel) -> None:
     """A background failure shows on the card, with a report, and raises when its result is asked for."""
     live.run("%%bacalhau --bg --job bad -o v\nv = 1 / 0")
