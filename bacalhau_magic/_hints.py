@@ -63,9 +63,32 @@ def advise(result: JobResult, request: CellRequest, target: Target) -> None:
         lines = request.code.split("\n")
         error.source = lines[error.line - 1].strip() if error.line <= len(lines) else ""
     if isinstance(error, RemoteCellError) and not error.hint:
-        error.hint = _about_module(error, request) or _about_file(error.evalue, request, target)
+        hints = (_about_module(error, request), _about_name(error), _about_network(error.evalue, request))
+        error.hint = next(filter(None, hints), "") or _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
         error.hint = _about_file(error.stderr_tail, request, target)
+
+
+_NO_NAME = re.compile(r"name '(\w+)' is not defined|(\w+) is not defined")
+_NO_NETWORK = re.compile(
+    r"Temporary failure in name resolution|Name or service not known|Network is unreachable|getaddrinfo (EAI_AGAIN|ENOTFOUND)|nodename nor servname"
+)
+
+
+def _about_name(error: RemoteCellError) -> str:
+    """How a variable of the notebook would have come with the cell."""
+    found = _NO_NAME.match(error.evalue) if error.ename in ("NameError", "ReferenceError") else None
+    if found is None:
+        return ""
+    name = found[1] or found[2]
+    return f"A job knows only what is sent: -i {name} sends the notebook's {name}."
+
+
+def _about_network(said: str, request: CellRequest) -> str:
+    """That the job had no network, where it looked for one."""
+    if request.options.network != "none" or not _NO_NETWORK.search(said):
+        return ""
+    return "A job has no network unless it asks: --network full."
 
 
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")

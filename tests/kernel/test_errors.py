@@ -114,3 +114,21 @@ def test_the_line_of_typescript(shell: Kernel) -> None:
     )
     assert "RangeError: far: 1" in text
     assert re.search(r"at Cell In\[\d+\]:3:7$", text, re.MULTILINE), text
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("%%bacalhau\nprint(missing_total)", "-i missing_total sends the notebook's missing_total"),
+        ("%%bacalhau --lang javascript\nconsole.log(missing_total)", "-i missing_total sends the notebook's missing_total"),
+        (
+            "%%bacalhau\nimport socket\nsocket.create_connection(('example.org', 80), 5)",
+            "A job has no network unless it asks: --network full.",
+        ),
+    ],
+    ids=["name", "javascript name", "network"],
+)
+def test_beginners_errors_say_what_to_add(shell: Kernel, cell: str, hint: str) -> None:
+    """A variable that was not sent, and a network that was not asked for, are told with the option that helps."""
+    shell.run("missing_total = 5")
+    assert hint in shell.run(cell).text
