@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import _commands, _jobs
+from ._bars import Bar
 from ._cellnames import read
 from ._job import RemoteJob
 from ._ledger import Row
@@ -44,6 +45,8 @@ class _Entry:
     job: RemoteJob
     prompt: int | None
     news: bool = True
+    bar: Bar | None = None
+    """How far it was, as last heard."""
     followed: bool = False
     told: int = 0
     """Characters of the log that the panel has."""
@@ -109,8 +112,9 @@ class Board:
         entry = _Entry(f"{id(job):x}-{time.time_ns():x}", job, int(found[1]) if found else None)
 
         def news(event: JobEvent | None) -> None:
-            if not isinstance(event, Printed):
-                entry.news = True
+            bar = job.snapshot.bar
+            if not isinstance(event, Printed) or bar != entry.bar:
+                entry.news, entry.bar = True, bar
             elif not entry.followed:
                 return
             self._woken.set()

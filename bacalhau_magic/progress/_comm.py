@@ -88,7 +88,7 @@ def job(
         "background": background,
         "outputs": list(outputs),
         "live": True,
-        "snapshot": {name: shown[name] for name in _SHOWN},
+        "snapshot": {name: shown[name] for name in _SHOWN} | {"time": snapshot.time if snapshot.is_over else ""},
     }
 
 
@@ -127,6 +127,7 @@ def past_job(
             "facts": "",
             "place": "",
             "clock": None,
+            "time": "",
             "rest": "",
             "problem": "",
             "lines": [],

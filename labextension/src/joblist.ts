@@ -36,10 +36,10 @@ export function seconds(count: number): string {
   return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.floor(minutes / 60)} h`;
 }
 
-/** The time behind a job's name: what its clock shows at browser time `now` (unix seconds), "" where none runs. */
+/** The time behind a job's name: what its clock shows at browser time `now` (unix seconds), at the end the whole time. */
 export function elapsed(job: IBoardJob, now: number): string {
-  const { clock } = job.snapshot;
-  return clock && job.reachable ? seconds(now - job.skew - clock.since) : "";
+  const { clock, time } = job.snapshot;
+  return clock && job.reachable ? seconds(now - job.skew - clock.since) : time;
 }
 
 /** The file of a path: "work/train.ipynb" → "train.ipynb"; the id that a server puts behind a session's name is left out. */

@@ -38,6 +38,8 @@ export interface ISnapshot {
   facts: string;
   place: string;
   clock: IClock | null;
+  /** How long it took in all, once it is over: "1.8 s". */
+  time: string;
   rest: string;
   problem: string;
   lines: string[];
@@ -151,6 +153,7 @@ const isSnapshot = shape<ISnapshot>({
   facts: isText,
   place: isText,
   clock: either(isClock, isNothing),
+  time: isText,
   rest: isText,
   problem: isText,
   lines: listOf(isText),

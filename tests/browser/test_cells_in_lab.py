@@ -77,3 +77,7 @@ def test_options_complete_and_explain_themselves(lab: Any, page: Any) -> None:
         items.first.wait_for(state="hidden")
     page.locator(".bj-wrong").first.hover()
     page.locator(".bj-help", has_text="Did you mean --memory?").wait_for()
+    source = "source => window.jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.setSource(source)"
+    page.evaluate(source, "%%bacalhau --memory 4GB\n1")
+    page.get_by_text("--memory", exact=True).first.hover()
+    page.locator(".bj-help", has_text="Memory: 512MB, 4GB.").wait_for()

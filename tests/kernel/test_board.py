@@ -80,6 +80,20 @@ def test_a_job_is_told_of_as_it_goes_and_stopped(page: Page) -> None:
     assert page.phase("stopped", "failed")["snapshot"]["over"] is True
 
 
+def test_how_far_a_job_says_it_is_is_told(page: Page) -> None:
+    """A bar that a job prints is told while it runs, though nobody follows its log."""
+    page.kernel.send(
+        "%%bacalhau --bg\nimport time\nfor n in 1, 2:\n    time.sleep(3)\n    print(f'epoch {n}/4', flush=True)\ntime.sleep(60)"
+    )
+
+    def has(message: dict[str, Any]) -> bool:
+        return message["kind"] == "jobs" and any("2 of 4" in job["snapshot"]["rest"] for job in message["jobs"])
+
+    job = next(job for job in page.hear(has)["jobs"] if "2 of 4" in job["snapshot"]["rest"])
+    page.say(kind="stop", key=job["key"])
+    assert page.phase("stopped")["snapshot"]["time"].endswith(" s")
+
+
 def test_a_waiting_cell_hears_stop(page: Page) -> None:
     """Stop is heard while the cell itself waits, and the cell ends."""
     request = page.kernel.send(LONG.replace(" --bg", ""))

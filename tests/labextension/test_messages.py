@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bacalhau_magic._bars import Bar
 from bacalhau_magic._causes import Cause
 from bacalhau_magic._snapshot import Snapshot
 from bacalhau_magic.progress import _comm, bundle, receipt
@@ -25,6 +26,7 @@ RUNNING = Snapshot(
     queue_limit=600.0,
     resources="2 CPU · 4 GB",
     running_since=1_700_000_002.0,
+    bar=Bar(40, 100, "percent"),
 )
 WAITING = Snapshot(
     started=1_700_000_000.0,

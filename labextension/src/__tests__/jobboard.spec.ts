@@ -181,12 +181,13 @@ describe("the list", () => {
 
   test("a row says where it came from, how it is, and for how long", () => {
     expect(heading(run)).toBe("train.ipynb [12] python");
-    expect(line(run)).toBe("Running on n-2e2b7e09 · 2 CPU · 4 GB");
+    expect(line(run)).toBe("Running on n-2e2b7e09 · 2 CPU · 4 GB · 40 %");
     expect(line(wait)).toBe("Waiting for a node: No node can take it now: it asks for 1 GPU.");
     expect(line(done)).toBe("Completed in 1.8 s on n-2e2b7e09 · bound: scores (list)");
     expect([icon(run), icon(wait), icon(done)]).toEqual(["▶", "◷", "✓"]);
     expect(elapsed(run, 1_700_000_074)).toBe("1 min 10 s");
-    expect(elapsed(done, 1_700_000_074)).toBe("");
+    expect(elapsed(done, 1_700_000_074)).toBe("1.8 s");
+    expect(elapsed({ ...run, reachable: false }, 1_700_000_074)).toBe("");
     expect(seconds(7325)).toBe("2 h 2 min");
   });
 
