@@ -310,8 +310,8 @@ def test_notebook_7_has_colours_the_panel_and_receipts(notebook7: Any, page: Any
 
 def test_notebook_7_stops_a_job_and_completes_options(notebook7: Any, page: Any) -> None:
     """In Notebook 7 Tab completes options, and Stop in the panel ends a job; its shell has no status bar and no Running section."""
-    notebook7.write("seven-stop.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(90)", "%%bacalhau --ne")
-    notebook7.open(page, "seven-stop.ipynb")
+    notebook7.write("seven-end.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(90)", "%%bacalhau --ne")
+    notebook7.open(page, "seven-end.ipynb")
     for cell in (0, 1):
         notebook7.run(page, cell)
         notebook7.done(page, cell)
