@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from panels import LOAD, dark, serious, shot, show, started
+from panels import LOAD, serious, shot, show, started, themed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -202,7 +202,7 @@ def test_another_language(lab: Any, page: Any) -> None:
     page.get_by_role("button", name="Zeile schreiben").wait_for()
     assert page.locator(".bj-form").get_by_label("--cpu").get_attribute("title") == "Prozessoren: 2, 0.5 oder 500m."
     page.get_by_role("button", name="Cancel").click()
-    dark(page)
+    themed(page, "dark")
     shot(page, "language-dark")
     row.get_by_role("button", name="Halt").click()
     panel.locator(".bj-row[data-phase=stopped]").wait_for()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from panels import LOAD, dark, serious, shot, show, started
+from panels import LOAD, serious, shot, show, started, themed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -146,8 +146,7 @@ def test_what_a_job_left_is_drawn_without_a_kernel(lab: Any, page: Any) -> None:
     assert card.locator("img").count() == 0
     assert page.evaluate("window.hurt") is None
     for theme in ("light", "dark"):
-        if theme == "dark":
-            dark(page)
+        themed(page, theme)
         shot(page, f"receipt-{theme}")
         assert serious(page, ".bj-receipt") == []
 
@@ -159,8 +158,7 @@ def test_the_panel_is_accessible_in_both_themes_and_by_keyboard(lab: Any, page: 
         lab, page, f"{theme}.ipynb", "%%bacalhau\n6 * 7", "%%bacalhau\n1 / 0", "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(60)"
     )
     panel.locator(".bj-row[data-phase=running]").wait_for()
-    if theme == "dark":
-        dark(page)
+    themed(page, theme)
     heads = panel.locator(".bj-head")
     heads.nth(2).wait_for()
     heads.first.focus()
@@ -185,8 +183,7 @@ def test_a_job_s_actions_by_keys_alone(lab: Any, page: Any, theme: str) -> None:
     panel = started(lab, page, f"keys-{theme}.ipynb", cell)
     row = panel.locator(".bj-row[data-phase=running]")
     row.wait_for()
-    if theme == "dark":
-        dark(page)
+    themed(page, theme)
     head = panel.locator(".bj-head")
     head.focus()
     for key in ("Enter", "Tab", "Tab", "Enter"):
@@ -210,8 +207,7 @@ def test_a_cluster_s_gpus_and_a_node_by_keys_alone(lab: Any, page: Any, theme: s
         for cell in (0, 1):
             lab.run(page, cell)
             lab.done(page, cell)
-        if theme == "dark":
-            dark(page)
+        themed(page, theme)
         panel = show(page)
         page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2 }")
         panel.get_by_role("button", name="This notebook").focus()

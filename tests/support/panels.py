@@ -40,10 +40,13 @@ def started(lab: Any, page: Any, name: str, *cells: str) -> Any:
     return panel
 
 
-def dark(page: Any) -> None:
-    """The dark theme."""
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false' && !document.getElementById('jupyterlab-splash')")
+def themed(page: Any, theme: str) -> None:
+    """The "light" or the "dark" theme; a server keeps the one that was chosen last."""
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {theme.title()}")
+    page.wait_for_function(
+        "light => document.body.dataset.jpThemeLight === light && !document.getElementById('jupyterlab-splash')",
+        arg=str(theme == "light").lower(),
+    )
 
 
 def serious(page: Any, selector: str) -> list[str]:
