@@ -1,33 +1,22 @@
-"""A job's published files: where they lie, and the archive that holds them, fetched and checked before a byte is written.
-
-The archive is hostile: only regular files and folders below `outputs/` count, and paths that lead outside, duplicates
-and bombs refuse the whole.
-"""
+"""A job's published files: where they lie, and the archive that holds them, fetched; going on where a connection was lost."""
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from .. import _marks
 from .._stages import Endpoint, JobRef, is_loopback
 from .._wire import SpecConfig
 from ..errors import ApiError, ResultError, UnreachableError
+from ._archives import DAMAGE, MAX_BYTES, MAX_FILES, opened
 from ._client import Client
 from ._parts import Part
 from ._problems import clean
 
-MAX_FILES = 100_000
-MAX_BYTES = 20_000_000_000
-_PIECE = 1 << 20
 _TRIES = 4
 """Times that nothing more comes before a download is given up."""
 _RESTARTS = 3
@@ -203,105 +192,6 @@ def _where(place: Source) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A file or folder of the archive: its path below outputs/, and what tarfile knows of it."""
-
-    path: PurePosixPath
-    member: tarfile.TarInfo
-
-    @property
-    def is_folder(self) -> bool:
-        return self.member.isdir()
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    entries: tuple[Entry, ...]
-    skipped: tuple[str, ...]
-    """Links, devices and pipes below outputs/, which are left out."""
-
-
-def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME) -> Listing:
-    """What an archive holds below `folder`, all of it checked; raises ResultError for one that can't be trusted."""
-    entries: list[Entry] = []
-    skipped: list[str] = []
-    kinds: dict[PurePosixPath, bool] = {}
-    total = 0
-    try:
-        with opened(archive, max_bytes) as tar:
-            for count, member in enumerate(tar, 1):
-                total += member.size
-                if count > MAX_FILES or total > max_bytes:
-                    raise ResultError(
-                        f"The job's files are too many or too large (at most {MAX_FILES} files, {max_bytes // 1_000_000} MB)."
-                    )
-                path = _below(member.name, folder)
-                if path is None:
-                    continue
-                if not (member.isreg() or member.isdir()):
-                    skipped.append(str(path))
-                    continue
-                if path in kinds and not (kinds[path] and member.isdir()):
-                    raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} twice.")
-                if path.parts:
-                    entries.append(Entry(path, member))
-                kinds[path] = member.isdir()
-    except (tarfile.TarError, EOFError, OSError, ValueError, *_compression_errors()) as error:
-        raise ResultError(f"The job's archive of files is damaged: {clean(str(error), 200)}.") from error
-    for path in kinds:
-        if any(parent in kinds and not kinds[parent] for parent in path.parents):
-            raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
-    return Listing(tuple(entries), tuple(skipped))
-
-
-@contextmanager
-def opened(archive: Path, max_bytes: int = MAX_BYTES) -> Iterator[tarfile.TarFile]:
-    """An archive, to be read once from its beginning to its end; at the end its checksum is looked at, where it has one.
-
-    Raises OSError, EOFError, tarfile.TarError and zlib.error for one that is damaged, or far larger than it may be.
-    """
-    with archive.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            with tarfile.open(archive, "r:*") as tar:
-                yield tar
-            return
-        file.seek(0)
-        inflated = _Inflated(file, max_bytes + MAX_FILES * 2048)
-        with tarfile.open(fileobj=cast("IO[bytes]", inflated), mode="r|", bufsize=_PIECE) as tar:
-            yield tar
-        while inflated.read(_PIECE):
-            pass
-
-
-class _Inflated:
-    """A gzip file unpacked as it is read, in large pieces: the standard library's own takes a few KB at a time."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        self._file = file
-        self._left = limit
-        self._unpacker = zlib.decompressobj(31)
-        self._held = b""
-
-    def read(self, size: int) -> bytes:
-        data = b""
-        while not data:
-            if self._unpacker.eof:
-                self._held = self._unpacker.unused_data or self._file.read(_PIECE)
-                if not self._held.strip(b"\0"):
-                    return b""
-                self._unpacker = zlib.decompressobj(31)  # another member
-            self._held = self._held or self._file.read(_PIECE)
-            if not self._held:
-                raise EOFError("the archive is cut off")
-            data = self._unpacker.decompress(self._held, size)
-            self._held = self._unpacker.unconsumed_tail
-        self._left -= len(data)
-        if self._left < 0:
-            raise OSError("it is too large when unpacked")
-        return data
-
-
-@dataclass(frozen=True, slots=True)
 class Log:
     """A job's two streams, as its archive holds them."""
 
@@ -315,43 +205,22 @@ def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
         part = Part(Path(folder))
         fetch_archive(client, ref, part, max_bytes=2 * max_bytes)
         try:
-            with tarfile.open(part.archive, mode="r:*") as tar:
-                found = {name: _member(tar, name, max_bytes) for name in ("stdout", "stderr")}
-        except (tarfile.TarError, EOFError, OSError, ValueError, *_compression_errors()) as error:
+            found = _streams(part.archive, max_bytes)
+        except DAMAGE as error:
             raise ResultError(f"The job's archive is damaged: {clean(str(error), 200)}.", job_id=ref.job_id) from error
-    return Log(found["stdout"], found["stderr"])
+    return Log(found.get("stdout", b""), found.get("stderr", b""))
 
 
-def _member(tar: tarfile.TarFile, name: str, max_bytes: int) -> bytes:
-    """A regular file at the archive's top, empty where it is not there."""
-    for count, member in enumerate(tar, 1):
-        if count > MAX_FILES:
-            break
-        if member.isreg() and member.name.removeprefix("./") == name:
-            if member.size > max_bytes:
-                raise ResultError(f"The job's published {name} is larger than {max_bytes // 1_000_000} MB.")
-            content = tar.extractfile(member)
-            return content.read(max_bytes) if content else b""
-    return b""
-
-
-def _below(name: str, folder: str) -> PurePosixPath | None:
-    """An entry's path below the folder, None for one beside it. Raises ResultError for one that leads outside."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    strange = name.startswith("/") or ".." in parts or "\0" in name
-    windows = any(set(part) & set('\\:*?"<>|') or part.endswith((" ", ".")) for part in parts) if _on_windows() else False
-    if strange or windows:
-        raise ResultError(f"The job's archive holds a path that can't be used: {clean(name, 200)!r}.")
-    return PurePosixPath(*parts[1:]) if parts and parts[0] == folder else None
-
-
-def _on_windows() -> bool:
-    import os
-
-    return os.name == "nt"
-
-
-def _compression_errors() -> tuple[Any, ...]:
-    import lzma
-
-    return zlib.error, lzma.LZMAError
+def _streams(archive: Path, max_bytes: int) -> dict[str, bytes]:
+    """The two regular files at the archive's top, as far as they are there."""
+    found: dict[str, bytes] = {}
+    with opened(archive) as tar:
+        for count, member in enumerate(tar, 1):
+            name = member.name.removeprefix("./")
+            if count > MAX_FILES or len(found) == 2:
+                break
+            if member.isreg() and name in ("stdout", "stderr") and name not in found:
+                if member.size > max_bytes:
+                    raise ResultError(f"The job's published {name} is larger than {max_bytes // 1_000_000} MB.")
+                found[name] = b"".join(tar.pieces(member))
+    return found

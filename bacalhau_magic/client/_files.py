@@ -24,8 +24,9 @@ from .._locks import locked
 from .._marks import RESULT_PATH_NAME
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
+from ._archives import MAX_BYTES, Listing, listing, opened
 from ._client import Client
-from ._download import MAX_BYTES, Listing, fetch_archive, listing, opened
+from ._download import fetch_archive
 from ._parts import Part, part_of
 from ._problems import clean
 
@@ -223,7 +224,7 @@ def _unpack(archive: Path, found: Listing, into: Path) -> dict[str, str]:
     """Write the files below `into`; their sha256 by name."""
     hashes = {}
     into.mkdir()
-    listed = {entry.member.offset: entry for entry in found.entries}
+    listed = {entry.offset: entry for entry in found.entries}
     with opened(archive) as tar:
         for member in tar:
             entry = listed.get(member.offset)
@@ -234,15 +235,12 @@ def _unpack(archive: Path, found: Listing, into: Path) -> dict[str, str]:
                 place.mkdir(parents=True, exist_ok=True)
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
-            data = tar.extractfile(member)
-            if data is None:
-                raise OSError(f"{entry.path} holds nothing")
             digest = hashlib.sha256()
-            with data, place.open("xb") as file:
-                while piece := data.read(_PIECE):
+            with place.open("xb") as file:
+                for piece in tar.pieces(member):
                     digest.update(piece)
                     file.write(piece)
-            place.chmod(0o755 if entry.member.mode & 0o100 else 0o644)
+            place.chmod(0o755 if entry.is_program else 0o644)
             hashes[str(entry.path)] = digest.hexdigest()
     return hashes
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import tarfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +21,7 @@ from scripted import JOB, Request, Server
 
 from bacalhau_magic._stages import Credential, Endpoint, JobRef
 from bacalhau_magic._wire import SpecConfig
-from bacalhau_magic.client import Client, Rights, _parts, check_directory, fetch_files
+from bacalhau_magic.client import Client, Rights, _parts, check_directory, fetch_files, fetch_log
 from bacalhau_magic.client._download import source
 from bacalhau_magic.client._files import MANIFEST, Moving, unpack_files
 from bacalhau_magic.errors import OptionError, ResultError
@@ -135,6 +137,63 @@ def test_bomb(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> No
     publish(server, archive(("outputs/noise", os.urandom(2_000_000))))
     with pytest.raises(ResultError, match="larger than"):
         fetch_files(client, ref, tmp_path / "out", max_bytes=1_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def headed(*comments: str) -> bytes:
+    """An archive of small files, each with a comment in a header of its own."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for number, comment in enumerate(comments):
+            entry = tarfile.TarInfo(f"outputs/{number}")
+            entry.pax_headers = {"comment": comment}
+            tar.addfile(entry)
+    return data.getvalue()
+
+
+def nested(kind: bytes, count: int) -> bytes:
+    """An archive whose only file has headers of headers."""
+    header = tarfile.TarInfo("outputs/x")
+    header.type = kind
+    return gzip.compress(header.tobuf() * count + tarfile.TarInfo("outputs/x").tobuf() + bytes(1024))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        headed("x" * 5_000_000),
+        archive(("outputs/" + "n" * 5_000_000, b"")),
+        nested(tarfile.XHDTYPE, 1500),
+        nested(tarfile.GNUTYPE_LONGNAME, 1500),
+    ],
+    ids=["a header", "a name", "headers of headers", "names of names"],
+)
+def test_bomb_of_headers(server: Server, client: Client, ref: JobRef, tmp_path: Path, data: bytes) -> None:
+    """An archive with a header that is too large, or too many for one file, is damaged, as files and as a log; nothing is written."""
+    publish(server, data)
+    with pytest.raises(ResultError, match="damaged"):
+        fetch_files(client, ref, tmp_path / "out")
+    with pytest.raises(ResultError, match="damaged"):
+        fetch_log(client, ref, max_bytes=1_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_headers_take_no_memory(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """However much the headers of an archive hold, it takes no more memory than the largest of them needs."""
+    publish(server, headed(*["x" * 900_000] * 60))
+    tracemalloc.start()
+    try:
+        assert len(fetch_files(client, ref, tmp_path / "out").names) == 60
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_deep_path_is_refused(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """A path of more folders than any job needs refuses the whole archive."""
+    publish(server, archive(("outputs/" + "d/" * 63 + "x", b"")))
+    with pytest.raises(ResultError, match="can't be used"):
+        fetch_files(client, ref, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,213 @@
+"""What a job's archive holds, checked before a byte of it is written; read once, in large pieces, from its beginning to its end.
+
+The archive is hostile: only regular files and folders below `outputs/` count, and paths that lead outside, duplicates
+and bombs refuse the whole. Neither a header nor all of them together take much memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from .. import _marks
+from ..errors import ResultError
+from ._problems import clean
+
+__all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILES", "Archive", "Entry", "Listing", "listing", "opened"]
+
+MAX_FILES = 100_000
+MAX_BYTES = 20_000_000_000
+_MAX_HEADERS = 1 << 20
+"""Bytes of all the headers of one entry: what Go's reader, which a node is made with, takes too."""
+_ALL_HEADERS = MAX_FILES * 2048
+_MAX_NAME = 4096
+_MAX_NAMES = 32 << 20
+"""Characters of all names."""
+_MAX_DEPTH = 64
+_PIECE = 1 << 20
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.error)
+"""What reading a damaged archive raises; RecursionError for headers of headers of headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder of the archive: its path below outputs/, and where in the archive its header begins."""
+
+    path: PurePosixPath
+    offset: int
+    is_folder: bool
+    is_program: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    entries: tuple[Entry, ...]
+    skipped: tuple[str, ...]
+    """Links, devices and pipes below outputs/, which are left out."""
+
+
+def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME) -> Listing:
+    """What an archive holds below `folder`, all of it checked; raises ResultError for one that can't be trusted."""
+    entries: list[Entry] = []
+    skipped: list[str] = []
+    kinds: dict[PurePosixPath, bool] = {}
+    total = headers = named = 0
+    try:
+        with opened(archive, max_bytes) as tar:
+            for count, member in enumerate(tar, 1):
+                total, headers, named = total + member.size, headers + member.offset_data - member.offset, named + len(member.name)
+                if count > MAX_FILES or total > max_bytes or headers > _ALL_HEADERS or named > _MAX_NAMES:
+                    raise ResultError(
+                        f"The job's files are too many or too large (at most {MAX_FILES} files, {max_bytes // 1_000_000} MB)."
+                    )
+                path = _below(member.name, folder)
+                if path is None:
+                    continue
+                if not (member.isreg() or member.isdir()):
+                    skipped.append(str(path))
+                    continue
+                if path in kinds and not (kinds[path] and member.isdir()):
+                    raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} twice.")
+                if path.parts:
+                    entries.append(Entry(path, member.offset, member.isdir(), bool(member.mode & 0o100)))
+                kinds[path] = member.isdir()
+    except DAMAGE as error:
+        raise ResultError(f"The job's archive of files is damaged: {clean(str(error), 200)}.") from error
+    _check_parents(kinds)
+    return Listing(tuple(entries), tuple(skipped))
+
+
+def _check_parents(kinds: dict[PurePosixPath, bool]) -> None:
+    """Raises ResultError for a path below a file: in order, the first of those comes next after the file."""
+    before: PurePosixPath | None = None
+    for path in sorted(kinds, key=lambda path: path.parts):
+        if before is not None and not kinds[before] and path.parts[: len(before.parts)] == before.parts:
+            raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
+        before = path
+
+
+def _below(name: str, folder: str) -> PurePosixPath | None:
+    """An entry's path below the folder, None for one beside it. Raises ResultError for one that can't be a path here."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    strange = name.startswith("/") or ".." in parts or "\0" in name or len(name) > _MAX_NAME or len(parts) > _MAX_DEPTH
+    windows = any(set(part) & set('\\:*?"<>|') or part.endswith((" ", ".")) for part in parts) if os.name == "nt" else False
+    if strange or windows:
+        raise ResultError(f"The job's archive holds a path that can't be used: {clean(name, 200)!r}.")
+    return PurePosixPath(*parts[1:]) if parts and parts[0] == folder else None
+
+
+class Archive:
+    """An open archive: its entries one after the other, each to be read, if at all, before the next."""
+
+    def __init__(self, tar: tarfile.TarFile, unpacked: _Unpacked) -> None:
+        self._tar = tar
+        self._unpacked = unpacked
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        while (member := self._tar.next()) is not None:
+            # tarfile keeps every header that it has seen, and gives those that count for all to each entry.
+            self._tar.members = []  # type: ignore[attr-defined]
+            self._tar.pax_headers = {}
+            self._unpacked.end = self._tar.offset + _MAX_HEADERS
+            yield member
+
+    def pieces(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+        """The bytes of a file."""
+        data = self._tar.extractfile(member)
+        if data is None:
+            raise OSError(f"{member.name} holds nothing")
+        with data:
+            while piece := data.read(_PIECE):
+                yield piece
+
+
+@contextmanager
+def opened(archive: Path, max_bytes: int = MAX_BYTES) -> Iterator[Archive]:
+    """An archive, plain or gzip, to be read once; at the end its checksum is looked at, where it has one.
+
+    Raises one of `DAMAGE` for one that is damaged, or far larger than it may be.
+    """
+    with archive.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        source = _Inflated(file, max_bytes + _ALL_HEADERS) if is_packed else file
+        unpacked = _Unpacked(source)
+        with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r:") as tar:
+            yield Archive(tar, unpacked)
+        while is_packed and source.read(_PIECE):
+            pass
+
+
+class _Unpacked:
+    """The unpacked archive as tarfile reads it, forward only, up to `end`: what follows there is a bomb of headers."""
+
+    def __init__(self, source: IO[bytes] | _Inflated) -> None:
+        self._source = source
+        self._held = b""
+        self._used = 0
+        self._at = 0
+        self.end = _MAX_HEADERS
+
+    def read(self, size: int) -> bytes:
+        if size < 0 or self._at + size > self.end:
+            raise OSError("it has a header that is too large")
+        return b"".join(self._pieces(size))
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        while size > 0:
+            if self._used == len(self._held):
+                self._held, self._used = self._source.read(_PIECE), 0
+                if not self._held:
+                    return
+            piece = self._held[self._used : self._used + size]
+            self._used += len(piece)
+            self._at += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence or not self._at <= position <= self.end:
+            raise OSError("it can't be read from its beginning to its end")
+        for _ in self._pieces(position - self._at):
+            pass
+        return self._at
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Inflated:
+    """A gzip file unpacked as it is read, in large pieces: the standard library's own takes a few KB at a time."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file = file
+        self._left = limit
+        self._unpacker = zlib.decompressobj(31)
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while not data:
+            if self._unpacker.eof:
+                self._held = self._unpacker.unused_data or self._file.read(_PIECE)
+                if not self._held.strip(b"\0"):
+                    return b""
+                self._unpacker = zlib.decompressobj(31)  # another member
+            self._held = self._held or self._file.read(_PIECE)
+            if not self._held:
+                raise EOFError("the archive is cut off")
+            data = self._unpacker.decompress(self._held, size)
+            self._held = self._unpacker.unconsumed_tail
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError("it is too large when unpacked")
+        return data
