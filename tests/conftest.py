@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["BM_TEST_KEY"] = os.environ.get("BACALHAU_API_KEY", "")
     for name in [name for name in os.environ if name.startswith("BACALHAU_")]:
         del os.environ[name]
-    os.environ.pop("PYTEST_ADDOPTS", None)  # read by now, and not meant for the pytest that a test starts
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
+        os.environ.pop("PYTEST_ADDOPTS", None)  # read by now (by workers once more), and not meant for the pytest that a test starts
     home = Path(tempfile.mkdtemp(prefix="bm-test-"))
     config.stash[_HOME] = home
     for name, folder in (

@@ -15,11 +15,14 @@ SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep({})\n'woke'"
 
 
 def outcomes(ran: Ran) -> list[str]:
-    """The bundles that a cell left in the end, in order: what replaced a display counts in its place."""
+    """The bundles that a cell left in the end, in order: what replaced a display counts in its place, another cell's not at all."""
     shown: dict[str, str] = {}
+    own = {output["content"].get("transient", {}).get("display_id") for output in ran.outputs if output["type"] == "display_data"}
     for number, output in enumerate(ran.outputs):
         found = output["content"].get("data", {}).get(BUNDLE)
         key = output["content"].get("transient", {}).get("display_id") or str(number)
+        if output["type"] == "update_display_data" and key not in own:
+            continue  # of a job in the background, whose card goes on
         if output["type"] == "update_display_data" or found:
             shown[key] = found["outcome"] if found else ""
     return list(shown.values())
