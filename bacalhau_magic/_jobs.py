@@ -126,14 +126,17 @@ def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> 
         raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
     asked = {"outputs": outputs if outputs is not None else names}
     kept = secrets_of(session, job)
-    secret = tuple(name for name in job.task.meta.get(_marks.META_SECRETS, "").split(",") if name)
-    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": secret})
+    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": _names_of_secrets(job)})
     return CellRequest(code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook())
+
+
+def _names_of_secrets(job: Job) -> tuple[str, ...]:
+    return tuple(name for name in job.task.meta.get(_marks.META_SECRETS, "").split(",") if name)
 
 
 def secrets_of(session: Session, job: Job) -> _secrets.Secrets:
     """The values of a job's secrets as far as they are known here, so that what comes from it can be shown without them."""
-    names = [name for name in job.task.meta.get(_marks.META_SECRETS, "").split(",") if name]
+    names = _names_of_secrets(job)
     known = session.known(job.id or "")
     sent = known.request.secrets if known is not None else {}
     pairs = [str(pair).partition("=") for pair in (job.task.engine.params or {}).get("EnvironmentVariables") or ()]

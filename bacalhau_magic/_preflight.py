@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from ._gpus import is_connected
 from ._placement import Wants, lacks, nearest, short, takes_jobs, wants
-from ._stages import CellRequest, InputItem, PackedJob, Target, is_loopback
+from ._stages import CellRequest, InputItem, PackedJob, Target
 from ._wire import NodeState
-from .client import clean
+from .client import clean, head
 from .errors import ApiError, ConfigError, UnsendableInputError
 
 
@@ -74,25 +74,22 @@ def check_addresses(request: CellRequest, target: Target) -> tuple[str, ...]:
 
 def _asked(item: InputItem, target: Target) -> list[str]:
     """Ask an address as a node will, by HEAD."""
-    import httpx
-
     where = clean(item.url.partition("?")[0], 200)  # the query may be a right
     try:
-        url = httpx.URL(item.url)
-        answer = httpx.head(url, follow_redirects=True, timeout=_PATIENCE, trust_env=not is_loopback(url.host))
-    except httpx.InvalidURL as problem:
+        answer = head(item.url, patience=_PATIENCE, follow=True)
+    except ValueError as problem:
         raise UnsendableInputError(item.name, f"{where} is no address: {problem}") from None
-    except httpx.HTTPError as problem:
+    except ConnectionError as problem:
         if target.is_local:
-            raise UnsendableInputError(item.name, f"{where} can't be reached ({type(problem).__name__})") from None
+            raise UnsendableInputError(item.name, f"{where} can't be reached ({type(problem.__cause__).__name__})") from None
         return [f"{where} can't be reached from here; the nodes may."]
-    if answer.status_code != 200:
+    if answer.status != 200:
         raise UnsendableInputError(
             item.name,
-            f"{where} answers with status {answer.status_code} where a node asks for its size (HEAD)",
+            f"{where} answers with status {answer.status} where a node asks for its size (HEAD)",
             hint="A node fetches it without any permission of yours: use an address that is open, or send the data itself.",
         )
-    if not answer.headers.get("content-length", "").isdigit():
+    if answer.size is None:
         raise UnsendableInputError(item.name, f"{where} does not tell its size (Content-Length), and nodes want that before they fetch")
     return []
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ._stages import Upload, is_loopback
+from ._stages import Upload
 from ._stores import Store
+from .client import head
 from .errors import ConfigError, UnsendableInputError
 
 __all__ = ["LONGEST", "Uploaded", "upload"]
@@ -26,6 +27,7 @@ _PIECE = 1 << 20
 _BLOCK = 8 << 20
 """Bytes of one part of an upload."""
 _REMOVED = 1000
+_PATIENCE = 20.0
 _cleaned: set[Store] = set()
 """The stores that this process has cleaned up already."""
 
@@ -174,16 +176,14 @@ def _reason(problem: Exception) -> tuple[str, str]:
 
 def _check(store: Store, one: Upload, address: str) -> None:
     """Ask as a node will ask first, by HEAD; raises UnsendableInputError where the store refuses that."""
-    import httpx
-
     try:
-        answer = httpx.head(address, timeout=20.0, trust_env=not is_loopback(httpx.URL(address).host))
-    except httpx.HTTPError as problem:
+        answer = head(address, patience=_PATIENCE, follow=False)
+    except (ValueError, ConnectionError) as problem:
         raise UnsendableInputError(one.name, f"its address at {store.address} can't be reached: {problem}") from None
-    if answer.status_code != 200 or int(answer.headers.get("content-length", -1)) != one.size:
+    if answer.status != 200 or answer.size != one.size:
         raise UnsendableInputError(
             one.name,
-            f"a node asks for its size first (HEAD), and {store.address} answers that with status {answer.status_code}",
+            f"a node asks for its size first (HEAD), and {store.address} answers that with status {answer.status}",
             hint="Use a store that lets a signed address be asked by HEAD, give the nodes an s3:// or https:// input, or send a smaller sample.",
         )
 

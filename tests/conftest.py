@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import images
@@ -108,3 +109,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of the test's own, that is the working directory meanwhile."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A `scripted.Server` of the test's own."""
+    import scripted  # not above: it reads the product, whose folders are set when the run begins
+
+    with scripted.Server() as found:
+        yield found
+
+
+@pytest.fixture
+def own_session(folder: Path) -> Iterator[None]:
+    """No session of another test, in a folder of the test's own; the one that comes is closed."""
+    from bacalhau_magic import _session
+
+    _session._current = None
+    yield
+    if _session._current is not None:
+        _session._current.close()
+    _session._current = None

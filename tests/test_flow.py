@@ -56,12 +56,6 @@ class Cluster(JobScript):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as found:
-        yield found
-
-
-@pytest.fixture
 def session(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setenv("JPY_SESSION_NAME", "nb")
     monkeypatch.setenv("BACALHAU_API_URL", server.url)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -42,15 +40,7 @@ def test_memory_is_bounded() -> None:
     assert buffer.dropped == 200_000 - 110_000
 
 
-@pytest.fixture(autouse=True)
-def _in(folder: Path) -> Iterator[None]:
-    from bacalhau_magic import _session
-
-    _session._current = None
-    yield
-    if _session._current is not None:
-        _session._current.close()
-    _session._current = None
+pytestmark = pytest.mark.usefixtures("own_session")
 
 
 COUNT = 60_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,7 @@ import pytest
 import bacalhau_magic
 from bacalhau_magic import JobOptions, RemoteJob, attach, errors, run, submit
 
-
-@pytest.fixture(autouse=True)
-def _in(folder: Path) -> Iterator[None]:
-    from bacalhau_magic import _session
-
-    _session._current = None
-    yield
-    if _session._current is not None:
-        _session._current.close()
-    _session._current = None
+pytestmark = pytest.mark.usefixtures("own_session")
 
 
 def test_the_face() -> None:

@@ -21,12 +21,6 @@ from bacalhau_magic.packing import pack
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as found:
-        yield found
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Client]:
     with Client(Endpoint(server.url), requests_per_second=500.0) as found:
         yield found

@@ -23,12 +23,6 @@ NONCE = "0123456789abcdef"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as found:
-        yield found
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Client]:
     with Client(Endpoint(server.url), requests_per_second=200.0) as found:
         yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._addresses import head
 from ._client import Client
 from ._download import fetch_log
 from ._files import Fetched, Rights, check_directory, fetch_files, pack_files, unpack_files
@@ -22,6 +23,7 @@ __all__ = [
     "clean",
     "fetch_files",
     "fetch_log",
+    "head",
     "pack_files",
     "unpack_files",
 ]

@@ -46,12 +46,6 @@ def archive(*entries: Entry, mode: str = "w:gz", size: int | None = None) -> byt
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as found:
-        yield found
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Client]:
     with Client(Endpoint(server.url, credential=Credential(key="secret-key")), requests_per_second=500.0) as found:
         yield found

@@ -29,12 +29,6 @@ KEY = Credential(key="secret-key", origin="test")
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as found:
-        yield found
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Client]:
     with Client(Endpoint(server.url, credential=KEY), requests_per_second=500.0) as found:
         yield found

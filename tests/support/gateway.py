@@ -79,13 +79,9 @@ class Gateway:
                     self._open.discard(connection)
 
     def _handle(self, connection: socket.socket) -> None:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            piece = connection.recv(65536)
-            if not piece:
-                return
-            data += piece
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, body = _head(connection)
+        if not head:
+            return
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
         headers = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
@@ -118,6 +114,18 @@ class Gateway:
             len(body),
             body,
         )
+
+
+def _head(connection: socket.socket) -> tuple[bytes, bytes]:
+    """A request's head, and what of its body came with it; empty where the connection ends before."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return b"", b""
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    return head, body
 
 
 def _pump(source: socket.socket, sink: socket.socket, old: bytes = b"", new: bytes = b"") -> None:
@@ -175,12 +183,9 @@ class Tunnel:
 
     def _take(self, connection: socket.socket) -> None:
         with suppress(OSError, ValueError), connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                byte = connection.recv(1)
-                if not byte:
-                    return
-                head += byte
+            head, _ = _head(connection)  # nothing follows it before the answer
+            if not head:
+                return
             verb, target, _ = head.split(b"\r\n")[0].decode("latin-1").split(" ")
             self.seen.append(f"{verb} {target}")
             wanted = b"Basic " + base64.b64encode(self._login.encode())
