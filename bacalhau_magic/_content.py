@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ._languages import BUILT_IN
 from ._settingkeys import shown
@@ -92,7 +92,7 @@ def _input(item: InputItem) -> str:
     if item.source is None:
         return f"{item.type_name or 'value'}, {len(item.data)} bytes, {_hash(item.data)}{place}"
     digest, size = hashlib.sha256(), 0
-    for inner, file in files_below(item, item.source, PurePosixPath(".")):
+    for inner, file in files_below(item.name, item.source):
         held, length = _file_hash(file)
         size += length
         digest.update(f"{inner}\0{held}\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from ._cellnames import read
 from ._definitions import Definitions, Step, is_definition
 from ._languages import Language
+from ._paths import addressed, placed
 from ._stages import InputItem
 from .errors import OptionError, ResultError, UnsendableInputError
 from .options import JobOptions
@@ -50,7 +50,7 @@ def capture(code: str, options: JobOptions, language: Language, namespace: Mappi
         elif isinstance(entry, str):
             taken.item(entry)
         elif isinstance(entry, Path):
-            taken.items += _paths("", str(entry), "", folder)
+            taken.place("", str(entry), "")
         else:
             taken.given(entry)
     return taken.captured()
@@ -126,16 +126,22 @@ class _Taken:
             )
         name, value = entry
         if isinstance(value, Path):
-            self.items += _paths(name, str(value), "", self._folder)
+            self.place(name, str(value), "")
         elif not _IDENTIFIER.fullmatch(name):
             raise OptionError(f"The input's name {name!r} is no variable name.", option="inputs", hint="Use letters, digits and _.")
         else:
             self._take(name, value)
 
+    def place(self, name: str, source: str, target: str) -> None:
+        """The files and folders of a path or glob."""
+        found, notices = placed(name, source, target, self._folder)
+        self.items += found
+        self._notices += notices
+
     def item(self, text: str) -> None:
         """What one ITEM `[NAME=]SOURCE[=/target]` stands for."""
         if url := _URL.fullmatch(text):
-            self.items.append(_url(url["name"] or "", url["url"]))
+            self.items.append(addressed(url["name"] or "", url["url"]))
             return
         parts = text.split(",")
         if all(_IDENTIFIER.fullmatch(part) for part in parts):
@@ -159,7 +165,7 @@ class _Taken:
                 self._take(name or source, value)
             return
         try:
-            self.items += _paths(name, source, target, self._folder)
+            self.place(name, source, target)
         except UnsendableInputError as problem:
             problem.hint = problem.hint or _advice(text, name, source, self._namespace)
             raise
@@ -263,50 +269,6 @@ def _npy(name: str, value: Any) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, value, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _url(name: str, url: str) -> InputItem:
-    last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
-    label = name or re.sub(r"[^\w.-]+", "-", last) or "input"
-    return InputItem(label, "url", label, 0, url=url, target=f"/inputs/{label}")
-
-
-def _paths(name: str, source: str, target: str, folder: Path) -> list[InputItem]:
-    """Files and folders of a path or glob: they land under inputs/ by their own names, or by `name`."""
-    place = Path(source).expanduser()
-    full = place if place.is_absolute() else folder / place
-    if full.exists():
-        found = [full]
-    elif glob.has_magic(source):
-        found = [Path(path) for path in sorted(glob.glob(str(full), recursive=True))]
-    else:
-        found = []
-    if not found:
-        raise UnsendableInputError(
-            name or source, f"there is no file {source}" if not glob.has_magic(source) else f"no file matches {source}"
-        )
-    if len(found) > 1 and name:
-        raise OptionError(
-            f"{name}={source} is {len(found)} files; a name can stand for one.",
-            option="inputs",
-            hint="Leave the name out, or name a folder.",
-        )
-    if len(found) > 1 and target:
-        return [_file(path, "", f"{target.rstrip('/')}/{path.name}") for path in found]
-    return [_file(path, name, target) for path in found]
-
-
-def _file(path: Path, name: str, target: str) -> InputItem:
-    if path.is_dir():
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    elif path.is_file():
-        size = path.stat().st_size
-    else:
-        raise UnsendableInputError(name or str(path), "it is neither a file nor a folder")
-    own = path.resolve().name if path.name in ("", "..", ".") else path.name
-    if own == ".bacalhau":
-        raise UnsendableInputError(own, "that name is kept for the job's own files", hint="Give it a name: NAME=SOURCE.")
-    return InputItem(name or own, "file", name or own, size, source=path, target=target)
 
 
 def _unique(items: Iterable[InputItem]) -> None:

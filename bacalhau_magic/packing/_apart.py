@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from .. import _marks, _wire
 from .._stages import CellRequest, InputItem, Target, Upload
-from ._payload import files_below
+from ._folders import files_below
 
 __all__ = ["apart", "expired", "source"]
 
@@ -44,7 +44,7 @@ def _files(item: InputItem) -> list[tuple[PurePosixPath, Path | None, int]]:
     """(path below the item's own, file, bytes) of each file of an item; a value has no file."""
     if item.source is None:
         return [(PurePosixPath("."), None, len(item.data))]
-    return [(inner, file, file.stat().st_size) for inner, file in files_below(item, item.source, PurePosixPath(".")) if file is not None]
+    return [(inner, file, file.stat().st_size) for inner, file in files_below(item.name, item.source) if file is not None]
 
 
 def _digest(item: InputItem, file: Path | None) -> str:

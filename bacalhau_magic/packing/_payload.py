@@ -14,9 +14,8 @@ import json
 import marshal
 import os
 import shlex
-import stat
 import tarfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -25,6 +24,7 @@ from .._marks import FORMAT, PACKAGES_FOLDER, PAYLOAD_FOLDER, REQUIREMENTS_FILE
 from .._stages import CellRequest, InputItem
 from ..errors import UnsendableInputError
 from ..remote import FILES, PACKAGES, REDACTION
+from ._folders import files_below
 
 _FILE_LIMIT = 10 * 2**20
 """Bytes of one file inside an inline archive; a real node's own limit."""
@@ -169,7 +169,7 @@ def _add(archive: Archive, item: InputItem, path: str, elsewhere: Collection[str
         if item.source is None:
             archive.file(path, item.data)
             return
-        for place, source in files_below(item, item.source, PurePosixPath(path)):
+        for place, source in files_below(item.name, item.source, PurePosixPath(path)):
             if source is None:
                 archive.folder(place)
             elif str(place) in elsewhere:
@@ -184,37 +184,6 @@ def _add(archive: Archive, item: InputItem, path: str, elsewhere: Collection[str
         raise UnsendableInputError(item.name, f"{problem.strerror or problem}: {problem.filename or item.source}") from None
 
 
-def files_below(item: InputItem, source: Path, place: PurePosixPath) -> Iterator[tuple[PurePosixPath, Path | None]]:
-    """Every folder (with None) and file below a source; links are followed inside of it only."""
-    if not source.is_dir():
-        yield place, _sendable(item, source)
-        return
-    root = source.resolve()
-    for folder, folders, files in os.walk(source):
-        folders.sort()
-        here = place / Path(folder).relative_to(source).as_posix()
-        yield here, None
-        for name in sorted(folders):
-            if (Path(folder) / name).is_symlink():
-                raise UnsendableInputError(
-                    item.name, f"{Path(folder, name)} is a link to a folder", hint="Send that folder by its own name."
-                )
-        for name in sorted(files):
-            file = Path(folder, name)
-            if file.is_symlink() and not file.resolve().is_relative_to(root):
-                raise UnsendableInputError(
-                    item.name, f"{file} is a link that leads outside of the folder", hint="Send the file it leads to by its own name."
-                )
-            yield here / name, _sendable(item, file)
-
-
-def _sendable(item: InputItem, file: Path) -> Path:
-    facts = file.stat()
-    if not stat.S_ISREG(facts.st_mode):
-        raise UnsendableInputError(item.name, f"{file} is no regular file")
-    return file
-
-
 def too_big_file(request: CellRequest, apart: Collection[tuple[int, str]] = ()) -> tuple[str, int] | None:
     """The first file that is above a real node's own limit for one file of an archive: its name and bytes.
 
@@ -224,9 +193,7 @@ def too_big_file(request: CellRequest, apart: Collection[tuple[int, str]] = ()) 
         if item.source is None:
             sizes = [(item.name, ".", item.size)]
         else:
-            sizes = [
-                (str(file), str(inner), file.stat().st_size) for inner, file in files_below(item, item.source, PurePosixPath(".")) if file
-            ]
+            sizes = [(str(file), str(inner), file.stat().st_size) for inner, file in files_below(item.name, item.source) if file]
         for name, inner, count in sizes:
             if count > _FILE_LIMIT and (id(item), inner) not in apart:
                 return name, count

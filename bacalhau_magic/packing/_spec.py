@@ -23,6 +23,7 @@ from ..errors import PackingError, PayloadTooLargeError, UnsendableInputError, w
 from ..options import JobOptions, option_of
 from ._apart import apart, expired
 from ._apart import source as upload_source
+from ._folders import files_below
 from ._payload import data_url, payload, targeted, too_big_file
 from ._staging import source as staged_source
 from ._staging import staged
@@ -356,7 +357,7 @@ def _body_hash(request: CellRequest) -> str:
 def _files(item: InputItem) -> list[Path]:
     if item.source is None or not item.source.exists():
         return []
-    return [item.source, *(sorted(item.source.rglob("*")) if item.source.is_dir() else [])]
+    return [file or item.source / inner for inner, file in files_below(item.name, item.source)]
 
 
 def _largest(inputs: tuple[InputItem, ...]) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from .. import _marks, _wire
 from .._stages import CellRequest, InputItem, PackedJob, Route, Staged
 from ..errors import UnsendableInputError
-from ._payload import files_below
+from ._folders import files_below
 
 __all__ = ["LARGE", "source", "stage", "staged", "unstage"]
 
@@ -58,7 +58,7 @@ def _copy(item: InputItem, place: Path) -> None:
             place.write_bytes(item.data)
             place.chmod(0o644)
             return
-        for inner, file in files_below(item, item.source, PurePosixPath(".")):
+        for inner, file in files_below(item.name, item.source):
             if file is None:
                 (place / inner).mkdir(mode=0o755, exist_ok=True)
                 continue

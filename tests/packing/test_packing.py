@@ -23,6 +23,7 @@ from bacalhau_magic import _marks
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._namespace import capture
 from bacalhau_magic._stages import CellRequest, Endpoint, PackedJob, Route, Target
+from bacalhau_magic._stores import Store
 from bacalhau_magic._wire import BuildVersion, ComputeNodeInfo, InputSource, NodeInfo, NodeState, SpecConfig
 from bacalhau_magic.errors import PackingError, PayloadTooLargeError, UnsendableInputError
 from bacalhau_magic.options import JobOptions
@@ -228,6 +229,112 @@ def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data/out").symlink_to("../secret")
     with pytest.raises(UnsendableInputError, match="outside"):
         _pack("1", {}, tmp_path, inputs=["./data"])
+
+
+PATTERNS = {
+    "by name, anywhere": {".gitignore": "*.tmp\n# *.txt\n\n"},
+    "only at the top": {".gitignore": "/a.tmp\n/sub/deep/\n"},
+    "folders alone": {".gitignore": "sub/\nplain/\n"},
+    "taken back": {".gitignore": "*.tmp\n!keep.tmp\n"},
+    "taken back below": {".gitignore": "*.tmp\n", "sub/.gitignore": "!a.tmp\n/deep/*\n!/deep/keep.tmp\n"},
+    "not below what is out": {".gitignore": "sub\n", "sub/.gitignore": "!*\n"},
+    "in between": {".gitignore": "sub/**/a.tmp\n**/keep.tmp\n"},
+    "odd characters": {".gitignore": "\\#odd\n\\!odd\nends in \\ \n*.[tT]mp\nträum?.txt\n"},
+    "everything below": {"sub/.gitignore": "*"},
+    "with a mark at its beginning, and carriage returns": {".gitignore": "\ufeff*.tmp\r\nplain\r\n"},
+}
+
+
+def _planted(folder: Path, patterns: Mapping[str, str]) -> None:
+    for name in (
+        "a.tmp",
+        "keep.tmp",
+        "plain",
+        "#odd",
+        "!odd",
+        "ends in ",
+        "träume.txt",
+        "sub/a.tmp",
+        "sub/deep/keep.tmp",
+        "sub/deep/plain",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    for name, text in patterns.items():
+        (folder / name).write_bytes(text.encode())
+
+
+@pytest.mark.parametrize("case", PATTERNS)
+def test_a_folder_goes_as_git_would_take_it(tmp_path: Path, case: str) -> None:
+    """Of a folder goes what git itself would add, by the patterns in it and below; its .git stays here."""
+    folder = tmp_path / "data"
+    _planted(folder, PATTERNS[case])
+    subprocess.run(["git", "init", "-q", folder], check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
+    listed = subprocess.run(["git", "-C", folder, "ls-files", "-oz", "--exclude-standard"], check=True, capture_output=True)
+    wanted = sorted(f"data/{name}" for name in listed.stdout.decode().split("\0") if name)
+    for target in (CLUSTER, LOCAL):
+        sent = [entry.name for entry in _archive(_pack("1", {}, tmp_path, target, inputs=["./data"])) if entry.isfile()]
+        assert sorted(name for name in sent if name.startswith("data/")) == wanted
+
+
+def test_our_own_patterns_beat_those_of_git(tmp_path: Path) -> None:
+    """A .bacalhauignore adds to a .gitignore and takes back from it; what is left out is said, and counts nowhere."""
+    _planted(tmp_path / "data", {".gitignore": "*.tmp\n", ".bacalhauignore": "sub\n!keep.tmp\n!.git\n"})
+    (tmp_path / "data/.git").mkdir()
+    (tmp_path / "data/.git/config").write_text("[core]")
+    (tmp_path / "data/sub/link").symlink_to("/")
+    options = JobOptions(inputs=["./data"])
+    taken = capture("1", options, BUILT_IN["python"], {}, tmp_path)
+    assert taken.notices == ("Leaves out of data, by .bacalhauignore and .gitignore: sub/, a.tmp.",)
+    archive = _archive(_pack("1", {}, tmp_path, inputs=["./data"]))
+    sent = [entry for entry in archive if entry.isfile() and entry.name.startswith("data/")]
+    assert {"data/keep.tmp", "data/.git/config"} < {entry.name for entry in sent}
+    assert not [entry.name for entry in archive if "sub" in entry.name or entry.name.endswith("a.tmp")]
+    assert taken.items[0].size == sum(entry.size for entry in sent)
+
+
+def test_patterns_hold_in_every_way_of_sending(tmp_path: Path) -> None:
+    """What is left out is left out of a target's archive, of the staging folder, of the store and of what makes two jobs the same."""
+    data = tmp_path / "data"
+    _planted(data, {".gitignore": "*.tmp\n"})
+    (data / "big").write_bytes(os.urandom(5_000_000))
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    packed = _pack("1", {}, tmp_path, replace(LOCAL, staging=staging), inputs=["./data"])
+    stage(packed)
+    copied = {path.name for path in staging.rglob("*")}
+    assert ({"big", "plain"} & copied, {"a.tmp", "keep.tmp"} & copied) == ({"big", "plain"}, set())
+    moved = _archive(_pack("1", {}, tmp_path, LOCAL, inputs=["./data=/data"]), 1)
+    assert not [entry.name for entry in moved if entry.name.endswith(".tmp")]
+    (data / "a.tmp").write_bytes(os.urandom(6_000_000))
+    store = replace(CLUSTER, store=Store("bucket"))
+    stored = _pack("1", {}, tmp_path, store, inputs=["./data"])
+    assert [one.inner for one in stored.uploads] == ["big"]
+    assert _pack("1", {}, tmp_path, store, inputs=["./data"]).body_hash == stored.body_hash
+    (data / "plain").write_text("other")
+    assert _pack("1", {}, tmp_path, store, inputs=["./data"]).body_hash != stored.body_hash
+
+
+def test_a_file_that_is_named_goes_whatever_patterns_say(tmp_path: Path) -> None:
+    """A path or glob of files is what the user asked for: patterns are for folders."""
+    _planted(tmp_path / "data", {".gitignore": "*\n"})
+    taken = capture("1", JobOptions(inputs=["data/*.tmp", "./data/plain"]), BUILT_IN["python"], {}, tmp_path)
+    assert ([item.path for item in taken.items], taken.notices) == (["a.tmp", "keep.tmp", "plain"], ())
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (".gitignore", "*\n", "all that is in it is left out by .gitignore"),
+        (".bacalhauignore", "!\n", "a pattern in .*data can't be read"),
+        (".gitignore", "x" * 1_000_001, "is no file of patterns"),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused(tmp_path: Path, file: str, text: str, said: str) -> None:
+    """A folder of which nothing would go, and patterns that can't be read, are refused before anything is sent."""
+    _planted(tmp_path / "data", {file: text})
+    with pytest.raises(UnsendableInputError, match=said):
+        capture("1", JobOptions(inputs=["./data"]), BUILT_IN["python"], {}, tmp_path)
 
 
 def test_special_files_are_refused(tmp_path: Path) -> None:
