@@ -1,4 +1,4 @@
-"""What the jobs panel and the cell's menu do, in a real JupyterLab; its settings, and its words in another language."""
+"""What the jobs panel and the cell's menu do, in a real JupyterLab, and its words in another language."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from panels import LOAD, serious, shot, show, started, themed
+from panels import LOAD, serious, shot, started, themed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -128,39 +128,6 @@ def test_the_palette_opens_the_form(lab: Any, page: Any) -> None:
     page.get_by_role("button", name="Write the line").click()
     page.locator(".bj-form").wait_for(state="hidden")
     assert source(page, 1) == "%%bacalhau --cpu 0.5\n6 * 7"
-
-
-def setting(page: Any, plugin: str, name: str, set_it: Any) -> None:
-    """Change a setting in the Settings Editor, as a user does."""
-    page.evaluate("async plugin => { await window.jupyterapp.commands.execute('settingeditor:open', {query: 'Bacalhau'}) }", plugin)
-    field = page.locator(f"[id='jp-SettingsEditor-bacalhau-magic:{plugin}_{name}']")
-    if not field.count() or not field.is_visible():
-        page.locator(".jp-PluginList-entry", has_text=plugin).click()
-    field.wait_for()
-    set_it(field)
-
-
-def test_settings_change_what_is_shown_at_once(lab: Any, page: Any) -> None:
-    """The panel changes its side, and the form begins with other options, without a reload."""
-    lab.write("settings.ipynb", LOAD, "1 + 1")
-    lab.open(page, "settings.ipynb")
-    show(page)
-    where = "() => ['left', 'right'].find(side => [...window.jupyterapp.shell.widgets(side)].some(it => it.id === 'bacalhau-jobs'))"
-    assert page.evaluate(where) == "left"
-    setting(page, "panel", "side", lambda field: field.select_option(label="right"))
-    page.wait_for_function(f"() => ({where})() === 'right'")
-    show(page)
-    shot(page, "panel-right")
-    setting(page, "form", "options", lambda field: field.fill("--cpu 2 --timeout 10m"))
-    page.wait_for_timeout(1500)  # the editor saves what was typed after a rest
-    page.evaluate(
-        "() => { for (const it of window.jupyterapp.shell.widgets('main')) if (it.context) window.jupyterapp.shell.activateById(it.id) }"
-    )
-    page.evaluate(f"() => {{ {NOTEBOOK}.activeCellIndex = 1; window.jupyterapp.commands.execute('bacalhau-magic:form') }}")
-    assert page.locator(".bj-form .bj-preview").text_content() == "%%bacalhau --cpu 2 --timeout 10m"
-    page.get_by_role("button", name="Cancel").click()
-    setting(page, "panel", "side", lambda field: field.select_option(label="left"))
-    page.wait_for_function(f"() => ({where})() === 'left'")
 
 
 def translated(words: dict[str, str]) -> dict[str, Any]:

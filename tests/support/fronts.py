@@ -35,6 +35,11 @@ class Lab:
     path: str = "lab/tree"
     """The page that opens a notebook; Notebook 7's is "notebooks"."""
 
+    @property
+    def settings(self) -> Path:
+        """Where the server keeps what is set in the page."""
+        return self.root.parent / "settings"
+
     def write(self, name: str, *cells: str) -> None:
         """A notebook of code cells."""
         made = [
