@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from copy import deepcopy as copy_of
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+
 from notebooks import NOTEBOOKS, executed, text
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,13 +37,26 @@ def comparable(content: nbformat.NotebookNode) -> list[object]:
     return [copy.metadata, *copy.cells]
 
 
-def nbval(folder: Path, *names: str, sanitize: bool = True) -> subprocess.CompletedProcess[str]:
-    """`pytest --nbval` in a folder, with the sanitize file that the package ships."""
+def nbval(
+    folder: Path, *names: str, sanitize: bool = True, within: Sequence[str] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`pytest --nbval` in a folder, with the sanitize file that the package ships; `within` are words that another program begins with."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", "--nbval", "--nbval-current-env"]
     if sanitize:
         shipped = subprocess.run([sys.executable, "-m", "bacalhau_magic", "nbval"], capture_output=True, text=True, check=True)
         command += ["--nbval-sanitize-with", shipped.stdout.strip()]
-    return subprocess.run([*command, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=550)
+    return subprocess.run(
+        [*within, *command, *names], cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=550
+    )
+
+
+NO_NETWORK = ("unshare", "--net", "--kill-child", "--fork", "sh", "-c", 'ip link set lo up && "$@"', "sh")
+"""What runs a program in a network of its own, that leads nowhere but to itself."""
+
+
+def closed(*command: str) -> subprocess.CompletedProcess[str]:
+    """A program without a network."""
+    return subprocess.run([*NO_NETWORK, *command], capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +78,32 @@ def test_nbval_passes_in_any_order_and_again(tmp_path: Path) -> None:
         done = nbval(tmp_path, *order)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         assert "skipped" not in done.stdout
+
+
+def test_nbval_passes_where_the_network_is_closed(tmp_path: Path) -> None:
+    """In a network that is loopback alone all notebooks pass, in an order by chance, and pass again in another, on the same node."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None or closed("true").returncode:
+        pytest.skip("no network of one's own can be made here: it needs root, unshare and ip")
+    links = closed("ip", "-brief", "link").stdout.split("\n")
+    assert [link.split()[0] for link in links if link] == ["lo"]
+    (tmp_path / "run").mkdir(mode=0o700)
+    # A node of its own: the one of the other tests has their network.
+    variables = {name: str(tmp_path / name.lower()) for name in ("XDG_DATA_HOME", "XDG_STATE_HOME")} | {
+        "XDG_RUNTIME_DIR": str(tmp_path / "run")
+    }
+    for path in NOTEBOOKS:
+        shutil.copyfile(path, tmp_path / path.name)
+    names = [path.name for path in NOTEBOOKS]
+    try:
+        for _ in range(2):
+            random.shuffle(names)
+            done = nbval(tmp_path, *names, within=NO_NETWORK, **variables)
+            assert done.returncode == 0, f"{names}\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+            assert "skipped" not in done.stdout
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "bacalhau_magic", "node", "stop"], env=os.environ | variables, check=True, capture_output=True
+        )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -109,10 +152,14 @@ def test_papermill_runs_it_with_other_parameters(tmp_path: Path) -> None:
     papermill.execute_notebook(FIRST, tmp_path / "out.ipynb", {"prices": {"tea": 30, "cake": 5}}, cwd=tmp_path, progress_bar=False)
     ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert all(cell.execution_count for cell in ran.cells if cell.cell_type == "code")
-    values = [output.data["text/plain"] for cell in ran.cells for output in cell.get("outputs", []) if output.output_type == "execute_result"]
+    values = [
+        output.data["text/plain"] for cell in ran.cells for output in cell.get("outputs", []) if output.output_type == "execute_result"
+    ]
     assert "(35, 'tea')" in values
     assert "{'total': 35, 'half': 17.5}" in values
-    assert "KeyError: 'juice'" in "".join(output.text for cell in ran.cells for output in cell.get("outputs", []) if output.get("name") == "stderr")
+    assert "KeyError: 'juice'" in "".join(
+        output.text for cell in ran.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+    )
 
 
 def test_the_sanitize_file_covers_ids_and_times(tmp_path: Path) -> None:
