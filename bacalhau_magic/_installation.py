@@ -55,5 +55,5 @@ def _lab_extension() -> Check:
         "lab extension",
         "skipped",
         "JupyterLab does not have it: the jobs panel and the completions are missing; cells and cards work.",
-        "Install the wheel that carries it, into the environment that JupyterLab runs in.",
+        "Install the wheel that carries it, or a clone with Node.js on PATH, into the environment that JupyterLab runs in; `pip install -v` says why it was left out.",
     )

@@ -4,6 +4,9 @@ Needed is Node.js 20.19 or newer with npm: this machine's, or, where it has none
 the bundler is installed for it (`builder/`, about 100 MB in this folder), not what the checks of the TypeScript need. An
 extension that was built from the same sources before, also in an sdist, is taken as it is.
 
+A build requirement that can't be had would fail the whole installation, so the index is asked for that Node.js before it is
+demanded. What pip keeps to itself of a build's words `-v` shows; `python -m bacalhau_magic doctor` says whether the extension is there.
+
 SKIP_JUPYTER_BUILDER=1 leaves the extension out, BACALHAU_MAGIC_LABEXTENSION=require fails without it.
 """
 
@@ -14,6 +17,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,9 @@ class LabextensionHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Node.js from the package index, only where it is needed and this machine has none."""
-        return [] if self._skipped or self._is_built or _node_here() else [_FROM_INDEX]
+        if self._skipped or self._is_built or _node_here() or _node_from_index():
+            return []
+        return [_FROM_INDEX] if _can_be_had(_FROM_INDEX) else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         if self._skipped:
@@ -83,7 +89,7 @@ class LabextensionHook(BuildHookInterface[Any]):
     def _build(self) -> None:
         node = _node_here() or _node_from_index()
         if node is None:
-            raise Unbuilt("there is no Node.js (20.19 or newer, with npm).")
+            raise Unbuilt("there is no Node.js (20.19 or newer, with npm) on PATH, and none from the package index.")
         program, npm = node
         path = {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         folder = self._source / "builder"
@@ -121,6 +127,20 @@ def _node_here() -> tuple[str, list[str]] | None:
     found = re.match(r"v(\d+)\.(\d+)", said)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     return (node, [npm]) if version >= (22, 12) or (20, 19) <= version < (21, 0) else None
+
+
+def _can_be_had(requirement: str) -> bool:
+    """Whether pip finds this here; where there is no pip, another installer builds this, and will say it itself."""
+    # -I: pip hides this environment's own packages, itself among them, from a build.
+    pip = [sys.executable, "-I", "-m", "pip"]
+    quick = ["-q", "--disable-pip-version-check", "--retries=1", "--timeout=15", "--only-binary=:all:"]
+    try:
+        if subprocess.run([*pip, "--version"], capture_output=True, timeout=60).returncode:
+            return True
+        asked = [*pip, "install", *quick, "--dry-run", "--no-deps", "--ignore-installed", requirement]
+        return subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIME).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _node_from_index() -> tuple[str, list[str]] | None:

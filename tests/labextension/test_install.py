@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -72,17 +73,55 @@ def test_without_the_extension_all_the_rest_is_built(tmp_path: Path) -> None:
     assert not list(wheels.labextensions(wheel, tmp_path / "found").iterdir() if (tmp_path / "found").exists() else [])
 
 
-def test_a_build_that_fails_says_why_and_leaves_the_extension_out(tmp_path: Path) -> None:
-    """A registry that can't be reached costs the extension, which is said; the wheel is built."""
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What a clone has: the tracked files, and nothing that was built."""
     copy = tmp_path / "tree"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=wheels.ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, tracked.split("\0")):
         if not name.startswith("tests/") and (wheels.ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((wheels.ROOT / name).read_bytes())
+    return copy
+
+
+def test_a_build_that_fails_says_why_and_leaves_the_extension_out(tree: Path, tmp_path: Path) -> None:
+    """A registry that can't be reached costs the extension, which is said; the wheel is built."""
     environment = os.environ | {"npm_config_registry": "http://127.0.0.1:9/", "npm_config_cache": str(tmp_path / "cache")}
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
-    done = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(build, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "The JupyterLab extension is left out: the bundler can't be installed" in done.stdout + done.stderr
-    assert list(copy.glob("dist/*.whl"))
+    assert list(tree.glob("dist/*.whl"))
+
+
+@pytest.mark.parametrize("index", ["that has Node.js", "that lacks it"])
+def test_an_install_from_source_without_node(tree: Path, tmp_path: Path, index: str, said: list[str]) -> None:
+    """`pip install .` without Node.js on PATH takes the package index's; where that can't be had all the rest is installed, and why is said."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for file in Path("/usr/bin").iterdir():
+        if file.name not in ("node", "nodejs", "npm", "npx", "corepack"):
+            (programs / file.name).symlink_to(file)
+    environment = {**os.environ, "PATH": str(programs)}
+    if index == "that lacks it":
+        found = tmp_path / "wheels"
+        download = [sys.executable, "-m", "pip", "download", "-q", "-d", str(found), "hatchling>=1.27"]
+        subprocess.run(download, check=True)
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(found)}
+    venv.create(tmp_path / "fresh", with_pip=True)
+    python = tmp_path / "fresh/bin/python"
+    began = time.monotonic()
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "-v", "--no-deps", str(tree)], env=environment, capture_output=True, text=True, check=False
+    )
+    said.append(f"pip install . without Node.js, an index {index}: {time.monotonic() - began:.0f} s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((tmp_path / "fresh").glob("lib/*/site-packages/bacalhau_magic/__init__.py"))
+    extension = tmp_path / "fresh/share/jupyter/labextensions/bacalhau-magic"
+    if index == "that has Node.js":
+        assert list(extension.glob("static/remoteEntry.*.js"))
+        assert "left out" not in done.stdout + done.stderr
+    else:
+        assert not extension.exists()
+        assert "The JupyterLab extension is left out: there is no Node.js" in done.stdout + done.stderr
