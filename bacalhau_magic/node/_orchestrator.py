@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import json
-import os
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import _marks
-from . import _answers, _attempt, _gather, _inputs, _intake, _lifecycle
+from . import _answers, _attempt, _gather, _lifecycle
 from ._attempt import Attempt, Outcome, Plan
 from ._intake import Intake, Refusal
-from ._labels import meets
 from ._lifecycle import Event
 from ._logs import LogBook
 from ._packages import Cache, has_own
-from ._queue import Amounts, Queue, machine
+from ._room import Room, interpreter
+from ._spool import Spool
 from ._store import ExecutionRow, JobRow, Store
-from .executors._gpus import Gpu
+from ._timers import Timers
 from .executors._seam import Executor, Executors
 
 __all__ = ["Orchestrator"]
 
-_IN_ROW = 32_768
-"""A longer data URL is kept as a file beside the database, so that a row stays small."""
-
-_STAGED_ALONE = 86_400.0
-"""Seconds for which what was staged may wait for its job."""
-
 
 class Orchestrator:
-    """The node's one scheduler. `executors` arrive later (`equip`): probing takes longer than opening the door."""
+    """The node's one scheduler; its room is equipped later (`equip`)."""
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self.store = store
@@ -48,35 +39,29 @@ class Orchestrator:
         self.logs = LogBook(loop)
         self.node_id = store.fact("node_id", f"n-{uuid.uuid4()}")
         self.instance = uuid.uuid4().hex + uuid.uuid4().hex
-        self.executors: Executors | None = None
+        self.room = Room(store.folder)
+        self.spool = Spool(store)
         self.equipped = asyncio.Event()
         self.draining = False
-        self.queue = Queue(machine(store.folder, 0))
         self.attempts: dict[str, Attempt] = {}
         self.packages = Cache(store.folder / "packages")
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._indexes: dict[str, Mapping[str, str]] = {}
         """Job → where its packages come from."""
-        self._timers: dict[str, list[asyncio.TimerHandle]] = {}
+        self._timers = Timers(store, loop, self._total_timeout, self._queue_timeout)
         self._unready: list[str] = []
         self._scanning: set[str] = set()
         self._parked: list[str] = []
         """Queued jobs, in order: they are looked at again whenever an execution has ended."""
-        self._free_gpus: list[Gpu] = []
-        self._held_gpus: dict[str, tuple[Gpu, ...]] = {}
-        self.labels: Mapping[str, str] = {}
-        """The node's labels as a job's constraints see them."""
 
     @property
     def busy(self) -> bool:
         """Whether a job is not over yet, or a payload is still being cleared away."""
-        return bool(self.attempts or self._timers or self._unready or self._scanning or len(self.queue))
+        return bool(self.attempts or self._timers or self._unready or self._scanning or len(self.room.queue))
 
-    def equip(self, executors: Executors) -> None:
+    def equip(self, executors: Executors, labels: Mapping[str, str]) -> None:
         """What this machine can run jobs with is known: the jobs that waited for it are looked at."""
-        self.executors = executors
-        self._free_gpus = list(executors.gpus)
-        self.queue.capacity = machine(self.store.folder, len(executors.gpus))
+        self.room.equip(executors, labels)
         self.equipped.set()
         waiting, self._unready = self._unready, []
         for job_id in waiting:
@@ -94,12 +79,12 @@ class Orchestrator:
         if self.draining:
             raise Refusal("this node finishes its jobs and takes no new ones", status=503, code="ServiceUnavailable", component="Node")
         spec = intake.job
-        self._check_staging(spec)
+        self.spool.check(spec)
         known = self.store.job_named(spec["Name"], spec["Namespace"]) if spec["Name"] else None
         job_id = known.id if known else f"j-{uuid.uuid4()}"
         spec["Name"] = spec["Name"] or job_id
         version = known.version + 1 if known else 1
-        urls = self._split_urls(spec)
+        urls = self.spool.split(spec)
         digest = _digest(spec, urls)
         if known and known.digest == digest and not force:
             raise Refusal(
@@ -109,7 +94,7 @@ class Orchestrator:
                 component="Bacalhau",
                 hint="Use the --force flag to override this warning",
             )
-        self._keep_urls(job_id, version, urls)
+        self.spool.keep(job_id, version, urls)
         now = time.time_ns()
         job = JobRow(
             job_id, spec["Namespace"], spec["Name"], spec, _lifecycle.PENDING, "", version, 1,
@@ -155,8 +140,7 @@ class Orchestrator:
         with self.store.writing():
             self.store.put_version(job.id, job.version, _answers.job(job, self.node_id, self.instance))
             self._cancel(job)
-            for number, path in self._urls(job).items():
-                os.link(path, self._url_path(job.id, job.version + 1, number))
+            self.spool.carry_over(job)
             job.version += 1
             job.state, job.message, job.ran = _lifecycle.PENDING, "", False
             job.modified = time.time_ns()
@@ -193,14 +177,14 @@ class Orchestrator:
             if any(execution.id in self.attempts for execution in executions):
                 continue
             if row := self.store.job(job_id):
-                staged |= self._staged(row)
+                staged |= self.spool.staged(row)
             self.store.forget(job_id)
             self._forget_secrets(job_id)
             for execution in executions:
                 _gather.remove(self.execution_folder(execution.id))
             _gather.remove(self.store.jobs_folder / job_id)
             done += 1
-        self._sweep_staging(staged)
+        self.spool.sweep(staged)
         self.packages.prune(older_than)
         return {"Jobs": done, "Bytes": max(before - _gather.disk_use(self.store.folder), 0)}
 
@@ -223,12 +207,12 @@ class Orchestrator:
                     self.store.add_events(job, _lifecycle.job_failed_at_restart())
                     self._end_job(job, _lifecycle.FAILED, reason)
                 continue
-            self._set_timer(job)
+            self._timers.begin(job)
             if executions:
                 with self.store.writing():
                     self._accept(job, executions[-1]) if job.state == _lifecycle.PENDING else self._enqueue(job, executions[-1])
             elif job.state == _lifecycle.QUEUED:
-                self._queue_timer(job)
+                self._timers.queue(job)
                 self._parked.append(job.id)
             else:
                 self._unready.append(job.id)
@@ -246,7 +230,7 @@ class Orchestrator:
         for folder in list(self.store.jobs_folder.iterdir()):
             if folder.name not in jobs:
                 _gather.remove(folder)
-        self._sweep_staging()
+        self.spool.sweep()
 
     def stop_all(self) -> list[Attempt]:
         """Stops every job; the attempts that are still ending."""
@@ -258,8 +242,8 @@ class Orchestrator:
     # A job's way
 
     def _begin(self, job: JobRow, evaluation: str) -> None:
-        self._set_timer(job)
-        if self.executors is None:
+        self._timers.begin(job)
+        if self.room.executors is None:
             self._unready.append(job.id)
         else:
             # After the answer to the PUT: a client sees Pending first, as on a real node.
@@ -286,7 +270,7 @@ class Orchestrator:
                 self._wait_or_fail(job, _lifecycle.REJECTED, missing)
             elif failed >= _lifecycle.ATTEMPTS:
                 self._wait_or_fail(job, _lifecycle.TRIED_TWICE, missing)
-            elif reason := self._unsuitable(job):
+            elif reason := self.room.unsuitable(job):
                 self._wait_or_fail(job, reason, missing)
             else:
                 self._request(job, evaluation or str(uuid.uuid4()), len(executions))
@@ -296,8 +280,8 @@ class Orchestrator:
         execution = ExecutionRow(f"e-{uuid.uuid4()}", job.id, job.version, evaluation, job.version * 1000 + number, now, now)
         self.store.put_execution(execution)
         self.store.add_events(job, _lifecycle.requested(execution.id, self.node_id))
-        executor = self._executor((job.task.get("Meta") or {}).get(_marks.META_INTERPRETER, ""))
-        if self.executors is None or executor is not self.executors.container:
+        executor = self.room.executor(job)
+        if self.room.executors is None or executor is not self.room.executors.container:
             self._accept(job, execution)
             return
         self._scanning.add(execution.id)
@@ -355,16 +339,16 @@ class Orchestrator:
     def _enqueue(self, job: JobRow, execution: ExecutionRow) -> None:
         # A log stream that opens now waits for the first line, even while the execution waits for room.
         self.logs.begin(execution.id)
-        self.queue.add(execution.id, self._amounts(job))
+        self.room.queue.add(execution.id, self.room.amounts(job))
 
     def _fill(self) -> None:
-        if self.executors is None:
+        if self.room.executors is None:
             return
-        for execution_id in list(self.queue.ready()):
+        for execution_id in list(self.room.queue.ready()):
             execution = self.store.execution(execution_id)
             job = self.store.job(execution.job) if execution else None
             if execution is None or job is None or execution.over or job.over:
-                self.queue.drop(execution_id)
+                self.room.queue.drop(execution_id)
                 self.logs.end(execution_id)
                 continue
             execution.started = True
@@ -375,12 +359,11 @@ class Orchestrator:
     def _start(self, job: JobRow, execution: ExecutionRow) -> None:
         task = job.task
         meta = task.get("Meta") or {}
-        interpreter = meta.get(_marks.META_INTERPRETER, "")
-        amounts = self._amounts(job)
-        gpus = self._take_gpus(execution.id, amounts.gpu)
+        amounts = self.room.amounts(job)
+        gpus = self.room.take_gpus(execution.id, amounts.gpu)
         folder = self.execution_folder(execution.id)
         folder.mkdir(mode=0o700, exist_ok=True)
-        executor = self._executor(interpreter)
+        executor = self.room.executor(job)
         assert executor is not None
         system_env = {
             "BACALHAU_EXECUTION_ID": execution.id,
@@ -391,7 +374,7 @@ class Orchestrator:
         }
         limit = (task.get("Timeouts") or {}).get("ExecutionTimeout", 0)
         plan = Plan(
-            execution.id, job.id, task, executor, interpreter, meta.get(_marks.META_LANGUAGE, ""), amounts, folder, self._urls(job),
+            execution.id, job.id, task, executor, interpreter(job), meta.get(_marks.META_LANGUAGE, ""), amounts, folder, self.spool.urls(job),
             self.store.staging, system_env, self.packages, gpus, self._secrets.get(job.id, {}), self._indexes.get(job.id, {}), limit,
         )  # fmt: skip
 
@@ -403,19 +386,10 @@ class Orchestrator:
         self.attempts[execution.id] = attempt
         attempt.start()
 
-    def _take_gpus(self, execution_id: str, count: int) -> tuple[Gpu, ...]:
-        """Free cards for an execution, of one maker where one has enough: few programs use two makers' at once."""
-        by_maker = [[gpu for gpu in self._free_gpus if gpu.vendor == vendor] for vendor in dict.fromkeys(g.vendor for g in self._free_gpus)]
-        taken = tuple(next((gpus for gpus in by_maker if len(gpus) >= count), self._free_gpus)[:count])
-        self._free_gpus = [gpu for gpu in self._free_gpus if gpu not in taken]
-        self._held_gpus[execution_id] = taken
-        return taken
-
     def _ended(self, execution_id: str, outcome: Outcome) -> None:
         """An attempt is over, and nothing of it is left."""
         self.attempts.pop(execution_id, None)
-        self.queue.drop(execution_id)
-        self._free_gpus += self._held_gpus.pop(execution_id, ())
+        self.room.leave(execution_id)
         execution = self.store.execution(execution_id)
         job = self.store.job(execution.job) if execution else None
         if execution and job and not execution.over:
@@ -440,12 +414,12 @@ class Orchestrator:
             if job is None or job.state != _lifecycle.QUEUED:
                 continue
             tried = [e for e in self.store.executions(job.id) if e.job_version == job.version]
-            if not tried and not self._unsuitable(job):
+            if not tried and not self.room.unsuitable(job):
                 self._evaluate(job)
                 self._fill()
                 continue
             self._parked.append(job_id)
-            if not tried and self.queue.full:
+            if not tried and self.room.queue.full:
                 self._parked += parked[number + 1 :]
                 return
 
@@ -465,14 +439,14 @@ class Orchestrator:
 
     def _wait_or_fail(self, job: JobRow, reason: str, missing: int) -> None:
         message = _lifecycle.not_enough_nodes(self.node_id, reason, missing)
-        if self._queue_left(job) > 0 and reason == _lifecycle.TRIED_TWICE and not job.ran:
+        if self._timers.queue_left(job) > 0 and reason == _lifecycle.TRIED_TWICE and not job.ran:
             # As recorded: a job whose image can't be pulled stays Pending until its queue timeout.
-            self._queue_timer(job)
-        elif self._queue_left(job) > 0:
+            self._timers.queue(job)
+        elif self._timers.queue_left(job) > 0:
             job.state, job.message = _lifecycle.QUEUED, f"Job queued. {message}"
             self.store.add_events(job, _lifecycle.queued(job.message))
             self.store.touch_job(job)
-            self._queue_timer(job)
+            self._timers.queue(job)
             self._parked.append(job.id)
         else:
             self.store.add_events(job, _lifecycle.unplaceable(message, missing))
@@ -495,15 +469,14 @@ class Orchestrator:
     def _let_go(self, execution_id: str) -> None:
         if attempt := self.attempts.get(execution_id):
             attempt.stop()
-        elif self.queue.drop(execution_id):
+        elif self.room.queue.drop(execution_id):
             self.logs.end(execution_id)
             self.loop.call_soon(self._unpark)
 
     def _end_job(self, job: JobRow, state: str, message: str) -> None:
         job.state, job.message = state, message
         self.store.touch_job(job)
-        for timer in self._timers.pop(job.id, ()):
-            timer.cancel()
+        self._timers.end(job.id)
         self._unready = [job_id for job_id in self._unready if job_id != job.id]
         self._forget_secrets(job.id)
 
@@ -516,29 +489,6 @@ class Orchestrator:
         return job.secret and job.id not in self._secrets and job.id not in self._indexes
 
     # Time
-
-    def _set_timer(self, job: JobRow) -> None:
-        for timer in self._timers.pop(job.id, ()):
-            timer.cancel()
-        _, _, total = _intake.timeouts(job.task.get("Timeouts") or {})
-        left = (self._started(job) + total * 10**9 - time.time_ns()) / 1e9
-        self._timers[job.id] = [self.loop.call_later(max(left, 0), self._total_timeout, job.id, total)] if total else []
-
-    def _queue_timer(self, job: JobRow) -> None:
-        self._timers.setdefault(job.id, []).append(
-            self.loop.call_later(max(self._queue_left(job), 0), self._queue_timeout, job.id, job.version)
-        )
-
-    def _queue_left(self, job: JobRow) -> float:
-        _, queue, _ = _intake.timeouts(job.task.get("Timeouts") or {})
-        return (self._started(job) + queue * 10**9 - time.time_ns()) / 1e9 if queue else 0.0
-
-    def _started(self, job: JobRow) -> int:
-        """When this version of the job came in: its time limits count from here."""
-        if job.version == 1:
-            return job.created
-        first = [item for item in self.store.history(job.id, kind="job", limit=10_000) if item["JobVersion"] == job.version]
-        return _answers.nanoseconds(first[0]["Time"]) if first else job.modified
 
     def _total_timeout(self, job_id: str, seconds: int) -> None:
         job = self.store.job(job_id)
@@ -561,119 +511,6 @@ class Orchestrator:
         with self.store.writing():
             self.store.add_events(job, _lifecycle.unplaceable(message, job.wanted))
             self._end_job(job, _lifecycle.FAILED, message)
-
-    # What a job asks for
-
-    def _executor(self, interpreter: str) -> Executor | None:
-        if self.executors is None:
-            return None
-        return self.executors.host if interpreter else self.executors.container
-
-    @property
-    def engines(self) -> list[str]:
-        """The engines in node info: `host` stands for jobs that carry the mark of an interpreter."""
-        return ["docker", "host"] if self.executors and self.executors.container else ["host"]
-
-    def _unsuitable(self, job: JobRow) -> str:
-        """Why this node can't run a job, in the recorded words; "" if it can."""
-        task = job.task
-        engine = task["Engine"]["Type"].lower()
-        meta = task.get("Meta") or {}
-        executor = self._executor(meta.get(_marks.META_INTERPRETER, ""))
-        if engine != "docker" or executor is None:
-            return _lifecycle.no_support(engine, self.engines)
-        if meta.get(_marks.META_SANDBOX) and executor.limits["files"] != _marks.LIMIT_ENFORCED:
-            return _lifecycle.no_support("isolation", [executor.name])
-        for source in task.get("InputSources") or ():
-            kind = source["Source"]["Type"].lower()
-            if kind not in _answers.STORAGE_SOURCES:
-                return _lifecycle.no_support(kind, _answers.STORAGE_SOURCES)
-        publisher = task["Publisher"]["Type"].lower()
-        if publisher and publisher not in _answers.PUBLISHERS:
-            return _lifecycle.no_support(publisher, _answers.PUBLISHERS)
-        if job.spec["Type"] not in ("batch", "ops"):
-            return _lifecycle.REJECTED
-        if not all(meets(constraint, self.labels) for constraint in job.spec["Constraints"]):
-            return _lifecycle.other_labels(self.labels, job.spec["Constraints"])
-        amounts = self._amounts(job)
-        if not self.queue.capacity.holds(amounts) or (self.queue.full and not self.queue.free.holds(amounts)):
-            waiting = self.queue.waited_for
-            return _lifecycle.busy(_shown(self.queue.free), _shown(waiting) if waiting != Amounts() else "")
-        return ""
-
-    def _amounts(self, job: JobRow) -> Amounts:
-        """What a job counts for: a default CPU or memory is cut to what this node has, one that was asked for is not."""
-        resources = job.task["Resources"]
-        cpu, memory, disk, gpu = _intake.amounts(resources)
-        if resources["CPU"] == _intake.DEFAULT_CPU:
-            cpu = min(cpu, self.queue.capacity.cpu)
-        if resources["Memory"] == _intake.DEFAULT_MEMORY:
-            memory = min(memory, self.queue.capacity.memory)
-        return Amounts(cpu, memory, disk, gpu)
-
-    def _check_staging(self, spec: Mapping[str, Any]) -> None:
-        for source in spec["Tasks"][0].get("InputSources") or ():
-            if source["Source"]["Type"].lower() in _inputs.STAGED_TYPES:
-                try:
-                    _inputs.inside(self.store.staging, str((source["Source"].get("Params") or {}).get("SourcePath", "")))
-                except _inputs.InputProblem as problem:
-                    raise Refusal(str(problem), code="BadRequest", component="Node") from None
-
-    def _staged(self, job: JobRow) -> set[str]:
-        """The names in the staging folder that a job's inputs lie in."""
-        found = set()
-        for source in job.task.get("InputSources") or ():
-            if source["Source"]["Type"].lower() in _inputs.STAGED_TYPES:
-                with suppress(_inputs.InputProblem):
-                    path = _inputs.inside(self.store.staging, str(source["Source"]["Params"].get("SourcePath", "")))
-                    found.add(path.relative_to(os.path.realpath(self.store.staging)).parts[0])
-        return found
-
-    def _sweep_staging(self, forgotten: Collection[str] = ()) -> None:
-        """Removes what only forgotten jobs had staged, and what was staged for a job that never came."""
-        used = {name for job in self.store.jobs() for name in self._staged(job)}
-        for path in list(self.store.staging.iterdir()):
-            alone = path.name in forgotten or time.time() - path.lstat().st_mtime > _STAGED_ALONE
-            if path.name not in used and alone:
-                _gather.remove(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-
-    # Long inline inputs
-
-    def _split_urls(self, spec: dict[str, Any]) -> dict[int, str]:
-        """Takes long data URLs out of a spec: number of the input source → URL."""
-        urls: dict[int, str] = {}
-        for number, source in enumerate(spec["Tasks"][0].get("InputSources") or ()):
-            params = source["Source"].get("Params") or {}
-            url = params.get("URL", "")
-            if source["Source"]["Type"].lower() == "inline" and isinstance(url, str) and len(url) > _IN_ROW:
-                urls[number] = url
-                params["URL"] = url.partition(",")[0][:256] + ","
-        return urls
-
-    def _url_path(self, job_id: str, version: int, number: int) -> Path:
-        return self.store.jobs_folder / job_id / f"{version}-{number}.url"
-
-    def _keep_urls(self, job_id: str, version: int, urls: Mapping[int, str]) -> None:
-        for number, url in urls.items():
-            path = self._url_path(job_id, version, number)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.write_text(url, "utf-8", "replace")
-
-    def whole(self, job: JobRow) -> JobRow:
-        """The job with its long inline inputs put back into its spec."""
-        spec = copy.deepcopy(job.spec)
-        for number, path in self._urls(job).items():
-            spec["Tasks"][0]["InputSources"][number]["Source"]["Params"]["URL"] = path.read_text("utf-8")
-        return replace(job, spec=spec)
-
-    def _urls(self, job: JobRow) -> dict[int, Path]:
-        sources = job.task.get("InputSources") or ()
-        paths = {number: self._url_path(job.id, job.version, number) for number in range(len(sources))}
-        return {number: path for number, path in paths.items() if path.exists()}
-
-
-def _shown(amounts: Amounts) -> str:
-    return _lifecycle.amounts(amounts.cpu, amounts.memory, amounts.disk, amounts.gpu)
 
 
 def _digest(spec: Mapping[str, Any], urls: Mapping[int, str]) -> str:

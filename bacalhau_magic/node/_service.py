@@ -82,8 +82,7 @@ class Service:
                     if executor:
                         await loop.run_in_executor(None, executor.sweep, leftovers)
             self.orchestrator.sweep_folders()
-            self.orchestrator.labels = self._labels(executors)
-            self.orchestrator.equip(executors)
+            self.orchestrator.equip(executors, self._labels(executors))
         except Exception:
             _log.exception("the executors could not be probed")
             self.ended.set()
@@ -111,8 +110,8 @@ class Service:
         loop = asyncio.get_running_loop()
         for attempt in attempts:
             await loop.run_in_executor(None, attempt.join, 15.0)
-        if self.orchestrator.executors:
-            await loop.run_in_executor(None, self.orchestrator.executors.host.close)
+        if executors := self.orchestrator.room.executors:
+            await loop.run_in_executor(None, executors.host.close)
         await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
@@ -128,15 +127,15 @@ class Service:
     async def node_info(self) -> dict[str, Any]:
         """Node info, once it is known what this machine can run."""
         await self.orchestrator.equipped.wait()
-        orchestrator, queue = self.orchestrator, self.orchestrator.queue
-        executors = orchestrator.executors
+        orchestrator, room = self.orchestrator, self.orchestrator.room
+        executors, queue = room.executors, room.queue
         assert executors is not None
         version = _answers.version()
-        labels = {**orchestrator.labels, _marks.NODE_DISK_USED: str(await self._disk_used())}
+        labels = {**room.labels, _marks.NODE_DISK_USED: str(await self._disk_used())}
         cards = [_answers.gpu(gpu) for gpu in executors.gpus]
         capacity = {**queue.capacity.wire(), **({"GPUs": cards} if cards else {})}
         compute = {
-            "ExecutionEngines": orchestrator.engines,
+            "ExecutionEngines": room.engines,
             "Publishers": list(_answers.PUBLISHERS),
             "StorageSources": list(_answers.STORAGE_SOURCES),
             "MaxCapacity": capacity,
@@ -195,7 +194,7 @@ class Service:
 
     async def status(self) -> dict[str, Any]:
         orchestrator = self.orchestrator
-        executors = orchestrator.executors
+        executors, queue = orchestrator.room.executors, orchestrator.room.queue
         return {
             "Version": self.version,
             "PID": os.getpid(),
@@ -203,8 +202,8 @@ class Service:
             "Python": platform.python_version(),
             "Store": str(orchestrator.store.folder),
             "DiskUsed": await self._disk_used(),
-            "Running": len(orchestrator.queue.running),
-            "Waiting": len(orchestrator.queue),
+            "Running": len(queue.running),
+            "Waiting": len(queue),
             "Busy": orchestrator.busy,
             "Draining": orchestrator.draining,
             "Executor": executors.host.name if executors else "",
