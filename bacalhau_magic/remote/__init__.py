@@ -4,6 +4,8 @@ FILES = {
     "python": (
         "bootstrap.py",
         "supervisor.py",
+        "cellprocess.py",
+        "recorder.py",
         "runner.py",
         "codec.py",
         "arrays.py",

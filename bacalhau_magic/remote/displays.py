@@ -31,7 +31,7 @@ FIGURES = "_bacalhau_figures"
 def begin(say, nonce, fd, room, pid):
     """The cell's displays, for all that shows something."""
     global current
-    current = Displays(say, load("supervisor").mark(nonce), fd, room, pid)  # noqa: F821 - put here by bootstrap.py
+    current = Displays(say, load("recorder").mark(nonce), fd, room, pid)  # noqa: F821 - put here by bootstrap.py
     return current
 
 

@@ -87,7 +87,7 @@ def install(here, folder, out):
         env=variables,
         start_new_session=os.name != "nt",
     )
-    load("supervisor").on_stop(lambda: load("supervisor").kill_tree(process.pid))
+    load("cellprocess").on_stop(lambda: load("cellprocess").kill_tree(process.pid))
     hide = _hidden(variables)
     last = []
     for line in iter(lambda: process.stdout.readline(LINE), b""):
