@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from gateway import Authority, gateway
 from kernels import Kernel, start
 
 from bacalhau_magic import _argspec, _commands, _settingkeys, errors
 from bacalhau_magic._settings import load
+from bacalhau_magic.node import _daemon
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +55,7 @@ def blocks(language: str) -> list[str]:
 def test_every_block_is_of_a_kind_that_a_test_runs() -> None:
     """Python and notebook cells run above, settings and shell lines below: there is no other block."""
     assert {language for language, _ in BLOCKS} == {"sh", "python", "toml"}
+    assert len(re.findall("^```", README, re.MULTILINE)) == 2 * len(BLOCKS)
     _first, *others = blocks("sh")
     assert [text.split(maxsplit=1)[0] for text in others] == ["export", "pytest", "pytest"]
 
@@ -88,6 +92,23 @@ def test_the_cluster_s_variables_are_read(folder: Path) -> None:
     assert settings.endpoint is not None
     assert settings.endpoint.url == "https://host:1234"
     assert {name.removeprefix("BACALHAU_").lower() for name in exported} <= {*_settingkeys.SETTINGS}
+
+
+def test_a_cell_runs_with_the_cluster_s_variables(folder: Path) -> None:
+    """After the page's lines, with a cluster's address and key in place of the page's, a cell runs there; with another key it is refused."""
+    text = next(block for block in blocks("sh") if block.startswith("export"))
+    program = "from bacalhau_magic import run; print(run('6 * 7', runtime='bacalhau'))"
+    authority = Authority(folder)  # whose certificate is ca.pem in this folder, as the page has it
+    with gateway(_daemon.environment(), "Bearer the-page-s-key", context=authority.context()) as opened:
+        for key, said in (("the-page-s-key", "42\n"), ("another-key", "")):
+            lines = text.replace("https://host:1234", opened.url).replace("API_KEY=…", f"API_KEY={key}")
+            assert opened.url in lines
+            command = f"{lines}\nexec {sys.executable} -c {shlex.quote(program)}"
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+            assert done.stdout == said, done.stderr
+            assert ("UnauthorizedError" in done.stderr) == (key == "another-key")
+        taken = [path for verb, path, given in opened.seen if verb == "PUT" and given == "Bearer the-page-s-key"]
+        assert taken == ["/api/v1/orchestrator/jobs"]
 
 
 @pytest.mark.timeout(200)
