@@ -236,7 +236,7 @@ def get(session: Session, words: list[str]) -> Any:
     """A finished job's value or names, without binding them; `get JOB DIR [--overwrite]` fetches its files into DIR."""
     rest = [word for word in words if word != "--overwrite"]
     if len(rest) == 2:
-        place = session.folder / Path(rest[1]).expanduser()
+        place = session.here / Path(rest[1]).expanduser()
         return _jobs.files(session, _jobs.find(session, rest[0]), place, overwrite=rest != words)
     return _jobs.follow(session, _one(words, "get")).result()
 

@@ -42,7 +42,7 @@ class Finding:
 def policy(session: Session, words: list[str]) -> Report | Table:
     """What the policy allows; `check NOTEBOOK` lists the cells that would be refused under it, without running any."""
     if words[:1] == ["check"] and len(words) == 2:
-        return check(session.settings, session.folder / Path(words[1]).expanduser())
+        return check(session.settings, session.here / Path(words[1]).expanduser())
     if words:
         raise OptionError("%bacalhau policy takes nothing more, or check NOTEBOOK.", option="policy")
     found = session.settings.policy

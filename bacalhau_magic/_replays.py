@@ -71,7 +71,7 @@ def _file(session: Session, words: list[str], verb: str) -> Path:
         raise no_recordings(session.settings, f"%bacalhau {verb}")
     if len(words) != 1 or words[0].startswith("-"):
         raise OptionError(f"%bacalhau {verb} takes one FILE.", option=verb, hint=f"For example %bacalhau {verb} lesson.yaml")
-    file = session.folder / Path(words[0]).expanduser()
+    file = session.here / Path(words[0]).expanduser()
     if file.suffix not in (".yaml", ".yml"):
         raise OptionError(
             f"%bacalhau {verb}: {words[0]} is no .yaml file.", option=verb, hint="A recording is text, with its parts beside it."

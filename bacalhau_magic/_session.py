@@ -86,7 +86,9 @@ class Session:
 
     def __init__(self, surroundings: Surroundings | None = None, folder: Path | None = None) -> None:
         self.surroundings = surroundings or Surroundings()
+        self._given = folder
         self.folder = folder or Path.cwd()
+        """Where a project's file is looked for, upward: fixed here, whatever a cell does later."""
         self.overrides: dict[str, str] = {}
         self.jobs: dict[str, RemoteJob] = {}
         self.started: list[RemoteJob] = []
@@ -100,6 +102,11 @@ class Session:
         self._settings: _settings.Settings | None = None
         self._environment: dict[str, str] = {}
         self.deck = _tapes.Deck()
+
+    @property
+    def here(self) -> Path:
+        """What relative paths start from: the kernel's current folder, as in a local cell."""
+        return self._given or Path.cwd()
 
     # Settings and places
 
@@ -268,7 +275,7 @@ class Session:
             return None
         mode: _tapes.Mode
         mode, file = ("replay", settings.replay) if settings.replay else ("record", settings.record) if settings.record else ("live", "")
-        return self.deck.tape(mode, self.folder / Path(file or "").expanduser())
+        return self.deck.tape(mode, self.here / Path(file or "").expanduser())
 
     def _tape_for(self, options: JobOptions) -> _tapes.Tape | None:
         """The tape of one cell: what holds for all, else the cache where the cell asks for it."""
@@ -293,12 +300,12 @@ class Session:
             raise OptionError("The cell is empty.", hint="Write the code that is to run.")
         shows = not (language.is_python and _shape(code, complete).hidden)
         around = self.surroundings
-        env = _environment(complete, self.folder)
+        env = _environment(complete, self.here)
         if both := sorted(set(complete.secret) & set(env)):
             raise OptionError(
                 f"--secret {both[0]}: --env-file sets it too, and in clear.", option="secret", hint="Leave one of the two out."
             )
-        captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.folder)
+        captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.here)
         pinned: tuple[str, ...] = ()
         if language.is_python:
             if complete.sync == "imports":
@@ -320,8 +327,8 @@ class Session:
             cell=around.cell(),
             interpreter=sys.executable,
             filename=around.filename(),
-            files=check_directory(self.folder / Path(complete.files).expanduser()) if complete.files else None,
-            folder=self.folder,
+            files=check_directory(self.here / Path(complete.files).expanduser()) if complete.files else None,
+            folder=self.here,
             shows_value=shows,
             notices=(*limits, *checked.notices, *captured.notices, *said),
             origins=settings.origins,
@@ -333,7 +340,7 @@ class Session:
             return options
         from ._packages import wanted
 
-        lines = wanted(options.pip, options.requirements, code, self.folder, pins=pinned, own_python=options.image is None)
+        lines = wanted(options.pip, options.requirements, code, self.here, pins=pinned, own_python=options.image is None)
         if lines and options.network == "none" and "network" in options.asked:
             raise OptionError(
                 "--network none can't be kept: the cell asks for packages, which come over the network.",
@@ -350,7 +357,7 @@ class Session:
         job = _flow.prepare(request, self._means(self.settings_for(request.options)))[1].job
         if file is None:
             return Text(packing.yaml(packing.shown(job)))
-        place = self.folder / Path(file).expanduser()
+        place = self.here / Path(file).expanduser()
         whole = job.wire()
         try:
             place.write_text(json.dumps(whole, indent=2) + "\n" if place.suffix == ".json" else packing.yaml(whole), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kernels import Kernel
 
 
@@ -305,3 +307,14 @@ def test_a_failed_cell_is_no_completed_job(batch: Kernel) -> None:
     assert batch.run("[row['state'] for row in jobs if row['name'].startswith('breaks')]").value == "['failed']"
     batch.run("shown = %bacalhau show last")
     assert batch.run("shown.facts['state'], shown.facts['exit code']").value == "('failed', '1')"
+
+
+def test_relative_paths_are_the_kernels(shell: Kernel, tmp_path: Path) -> None:
+    """After os.chdir a cell's files come from where the kernel is now, and go there: as in a local cell."""
+    shell.run(f"import os; before = os.getcwd(); os.chdir({str(tmp_path)!r}); open('moved.txt', 'w').write('here')")
+    try:
+        ran = shell.run("%%bacalhau -i ./moved.txt --files got --lang bash\ncp inputs/moved.txt outputs/back.txt")
+        assert ran.error is None, ran.text
+        assert (tmp_path / "got" / "back.txt").read_text() == "here"
+    finally:
+        shell.run("os.chdir(before)")
