@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._marks import META_NONCE
+from ._packets import Assembler, Text
 from ._stages import JobRef
 from ._wire import STDERR
 from .client import Client
-from .remote.packets import Assembler, Text
 
 __all__ = ["LogBuffer", "read_log", "whole_log"]
 

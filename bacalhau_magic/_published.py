@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ._bundles import bundle_limit
 from ._marks import META_NONCE, META_PUBLISH
+from ._packets import Assembler, Text
 from ._stages import Ended, JobRef
 from ._wire import ExecutionState
 from .client import Client, fetch_log
 from .errors import ApiError, ResultError
-from .remote.packets import Assembler, Text, bundle_limit
 
 
 def is_wanted(ended: Ended) -> bool:

@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ._bundles import Bundle
 from ._languages import Language
 from ._placement import size
 from ._stages import JobResult
 from .errors import CorruptResultError, MissingResultError, ResultError
 from .options import JobOptions
 from .remote import codec
-from .remote.packets import Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _first(problems: Sequence[ResultError]) -> ResultError:
     return first
 
 
-def _decoded(data: bytes, name: str, job_id: str, options: JobOptions) -> tuple[Any, ResultError | None]:
+def _decoded(data: bytes | memoryview, name: str, job_id: str, options: JobOptions) -> tuple[Any, ResultError | None]:
     called = repr(name) if name else "the cell's value"
     try:
         return codec.loads(data, options.max_result, pickles=options.allow_pickle), None

@@ -1,6 +1,6 @@
 """The right value or the right error of a job that is over: the only place that makes a JobError.
 
-Everything that came back is hostile until checked: by `remote.packets` here, by `remote.codec` and as JSON in
+Everything that came back is hostile until checked: by `_packets` and `_bundles` here, by `remote.codec` and as JSON in
 `_reading`.
 """
 
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import _traces
+from ._bundles import Bundle, bundle_limit, open_bundle
 from ._causes import Cause, causes, main
 from ._languages import Language
 from ._marks import META_NONCE
+from ._packets import PacketError
 from ._reading import of_python, of_stdout, place_kept
 from ._secrets import Veil
 from ._stages import Ended, JobRecord, JobRef, JobResult, Route, seconds
@@ -30,7 +32,6 @@ from .errors import (
     remote_cell_error,
 )
 from .options import JobOptions
-from .remote.packets import Bundle, PacketError, bundle_limit, open_bundle
 
 _TAIL_LINES, _TAIL = 20, 2000
 

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from ._bundles import Bundle
 from ._stages import CellRequest, JobEvent, Printed, Submitted
 from .errors import BacalhauMagicError, OptionError
-from .remote.packets import Bundle
 from .remote.redaction import SHORTEST, Redactor, Stream
 
 __all__ = ["KEYRING", "Secrets", "Veil", "found", "header", "kept_out", "looks_secret", "required"]

@@ -368,7 +368,7 @@ class Ended:
     """The job is terminal; `packets` is what its wrapper sent: a packet kind's payloads by sequence (see remote.packets)."""
 
     record: JobRecord = field(repr=False)
-    blob: bytes | None = field(default=None, repr=False)
+    blob: bytes | bytearray | None = field(default=None, repr=False)
     """The result bundle that the packets carried, whole and checked; None when there was none."""
     problem: str = ""
     """Why `blob` is None although packets came: damaged or incomplete."""

@@ -14,13 +14,14 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
 from . import _marks, _traces
+from ._bundles import bundle_limit
 from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
+from ._packets import Assembler, Packet, Text
 from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
 from ._wire import STDOUT, TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
 from .client import Client, LogOver, LogText, Reader
 from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
-from .remote.packets import Assembler, Packet, Text, bundle_limit
 
 _FIRST_PAUSE = 0.1
 _UNHURRIED = 0.4

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bacalhau_magic import remote
-from bacalhau_magic.remote import codec, packets
+from bacalhau_magic import _bundles, _packets, remote
+from bacalhau_magic.remote import codec
 
 HERE = Path(remote.__file__).parent
 NONCE = "0123456789abcdef"
@@ -29,12 +29,12 @@ class Run:
     raw: bytes
     stderr: bytes
     shown: str
-    bundle: packets.Bundle | None
+    bundle: _bundles.Bundle | None
     problem: str
     outputs: Path
     leftovers: list
     seconds: float
-    assembler: packets.Assembler = field(repr=False)
+    assembler: _packets.Assembler = field(repr=False)
 
     @property
     def value(self):
@@ -128,12 +128,12 @@ def job(tmp_path):
             env={"PATH": path or os.environ["PATH"], "TMPDIR": str(temp), "HOME": str(temp), **(env or {})},
         )
         seconds = time.monotonic() - begun
-        assembler = packets.Assembler(NONCE)
+        assembler = _packets.Assembler(NONCE)
         text = done.stdout.decode("utf-8", "replace")
         events = [*assembler.feed(1, text), *assembler.finish()]
-        shown = "".join(event.text for event in events if isinstance(event, packets.Text))
+        shown = "".join(event.text for event in events if isinstance(event, _packets.Text))
         blob, problem = assembler.outcome()
-        bundle = packets.open_bundle(blob, 1 << 30) if blob is not None else None
+        bundle = _bundles.open_bundle(blob, 1 << 30) if blob is not None else None
         leftovers = [str(path.relative_to(temp)) for path in temp.rglob("*")]
         return Run(done.returncode, done.stdout, done.stderr, shown, bundle, problem, outputs, leftovers, seconds, assembler)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from index import PASSWORD, served, wheel
 
-from bacalhau_magic import remote
-from bacalhau_magic.remote import codec, packets
+from bacalhau_magic import _bundles, _packets, remote
+from bacalhau_magic.remote import codec
 
 NONCE = "00112233445566778899"
 
@@ -45,9 +45,9 @@ def install(tmp_path, index, laid_out):
             env={"PATH": BY[by], "TMPDIR": str(temp), "HOME": str(temp), **index.variables},
             check=False,
         )
-        assembler = packets.Assembler(NONCE)
+        assembler = _packets.Assembler(NONCE)
         events = [*assembler.feed(1, done.stdout.decode()), *assembler.finish()]
-        bundle = packets.open_bundle(assembler.blob(), 1 << 30)
+        bundle = _bundles.open_bundle(assembler.blob(), 1 << 30)
         return done.returncode, events, bundle, [path for path in Path(temp).rglob("*") if "work-" in str(path)]
 
     return run
@@ -59,10 +59,10 @@ def test_packages_come_before_the_cell(install, index, by):
     code, events, bundle, left = install(by, "import tiny_pack, tiny_dep\ntiny_pack.version, tiny_dep.version", ["tiny-pack"])
     assert code == 0
     assert codec.loads(bundle.parts["value"]) == ("1.0", "2.0")
-    kinds = [event.kind if isinstance(event, packets.Packet) else "text" for event in events]
+    kinds = [event.kind if isinstance(event, _packets.Packet) else "text" for event in events]
     assert kinds[0] == "p"
     assert kinds.index("text") < kinds.index("s")
-    said = "".join(event.text for event in events if isinstance(event, packets.Text))
+    said = "".join(event.text for event in events if isinstance(event, _packets.Text))
     assert "tiny-pack" in said
     assert ("Successfully installed" in said) == (by == "pip")
     assert index.host not in said
@@ -84,7 +84,7 @@ def test_a_failed_install_names_the_package(install, by, asked, said):
     code, events, bundle, left = install(by, "print('begun')", ["tiny-dep", asked])
     assert code == 1
     assert (bundle.outcome, bundle.error["ename"], bundle.error["evalue"]) == ("exit", "InstallError", said)
-    assert not any(isinstance(event, packets.Packet) and event.kind == "s" for event in events)
+    assert not any(isinstance(event, _packets.Packet) and event.kind == "s" for event in events)
     assert left == []
 
 

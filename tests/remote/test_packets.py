@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bacalhau_magic import _bundles, _packets
 from bacalhau_magic.remote import packets
 
 NONCE = "ab" * 8
@@ -36,7 +37,9 @@ def pieces(text, sizes):
 
 def read(assembler, text, sizes):
     events = [event for piece in pieces(text, sizes) for event in assembler.feed(1, piece)] + assembler.finish()
-    return "".join(event.text for event in events if isinstance(event, packets.Text)), [e for e in events if isinstance(e, packets.Packet)]
+    return "".join(event.text for event in events if isinstance(event, _packets.Text)), [
+        e for e in events if isinstance(e, _packets.Packet)
+    ]
 
 
 def endless(data):
@@ -48,7 +51,7 @@ def endless(data):
 def test_any_splitting(plain, blob, data):
     """However the log is cut, the text comes out as the job printed it and the blob whole; a replay gives nothing twice."""
     text = log_of(plain, blob)
-    assembler = packets.Assembler(NONCE)
+    assembler = _packets.Assembler(NONCE)
     shown, found = read(assembler, text, endless(data))
     assert shown == "".join(plain)
     assert [packet.seq for packet in found] == list(range(len(found)))
@@ -59,7 +62,7 @@ def test_any_splitting(plain, blob, data):
 
 def test_promptness():
     """A line that can't become a packet is passed on before it ends."""
-    assembler = packets.Assembler(NONCE)
+    assembler = _packets.Assembler(NONCE)
     assert [event.text for event in assembler.feed(1, "50%")] == ["50%"]
     assert [event.text for event in assembler.feed(1, "\r60%")] == ["\r60%"]
     assert assembler.feed(1, "\n@bacal") == []
@@ -69,7 +72,7 @@ def test_promptness():
 def test_foreign_lines():
     """A packet of another nonce is plain text, and so is one on stderr."""
     line = packets.line("cd" * 8, 0, "e", b"{}").decode()
-    assembler = packets.Assembler(NONCE)
+    assembler = _packets.Assembler(NONCE)
     assert read(assembler, line, iter([1000]))[0] == line
     own = packets.line(NONCE, 0, "s", b"{}").decode()
     assert [event.text for event in assembler.feed(2, own)] == [own]
@@ -88,7 +91,7 @@ def test_problems(spoil, problem):
     """Missing and damaged packets are said in a sentence, never shown, and mended by a replay."""
     blob = bytes(range(256)) * 180
     lines = log_of([], blob).splitlines(keepends=True)
-    assembler = packets.Assembler(NONCE)
+    assembler = _packets.Assembler(NONCE)
     shown, _ = read(assembler, "".join(spoil(lines)), iter([10**6]))
     assert shown == ""
     assert assembler.outcome()[0] is None
@@ -100,7 +103,7 @@ def test_problems(spoil, problem):
 
 def test_oversize():
     """More data than was asked for is not kept."""
-    assembler = packets.Assembler(NONCE, max_size=20_000)
+    assembler = _packets.Assembler(NONCE, max_size=20_000)
     read(assembler, log_of([], bytes(30_000)), iter([10**6]))
     assert "larger" in assembler.outcome()[1]
 
@@ -121,7 +124,7 @@ def test_bundle_is_as_short_as_it_gets():
     ):
         blob = packets.pack_bundle(OK, [("value", "", data)])
         assert len(blob) < most
-        assert packets.open_bundle(blob, 2_000_000).parts["value"] == data
+        assert _bundles.open_bundle(blob, 2_000_000).parts["value"] == data
 
 
 def test_header_is_json():
@@ -135,7 +138,7 @@ def test_header_is_json():
 def test_bundle():
     """A bundle's parts and header come back; wrong types in the header become empty ones."""
     header = {**OK, "missing": ["a", 1], "unsendable": {"": "why"}, "truncated": 5}
-    bundle = packets.open_bundle(
+    bundle = _bundles.open_bundle(
         packets.pack_bundle(header, [("stdout", "", b"hi"), ("value", "int", b"x"), ("output:a", "int", b"y")]), 10**6
     )
     assert (bundle.stdout, bundle.parts["value"], bundle.types["value"], bundle.outputs) == (b"hi", b"x", "int", {"a": b"y"})
@@ -166,5 +169,5 @@ def raw(header, rest=b""):
 )
 def test_hostile_bundles(blob):
     """Bombs, false sizes, deep JSON and wrong outcomes are errors."""
-    with pytest.raises(packets.PacketError):
-        packets.open_bundle(blob, 1_000_000)
+    with pytest.raises(_packets.PacketError):
+        _bundles.open_bundle(blob, 1_000_000)

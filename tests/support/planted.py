@@ -8,7 +8,8 @@ import re
 import urllib.parse
 from pathlib import Path
 
-from bacalhau_magic.remote.packets import Assembler, open_bundle
+from bacalhau_magic._bundles import open_bundle
+from bacalhau_magic._packets import Assembler
 
 SECRET = "s3cr3t/Plant+d=né&'x\"9-Zq7-do-not-tell"
 

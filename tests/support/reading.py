@@ -17,12 +17,13 @@ import hostile
 import numpy  # noqa: F401 - arrays are met, and its own memory does not count
 from scripted import JOB, Server
 
+from bacalhau_magic import _bundles, _packets
 from bacalhau_magic._stages import Endpoint, JobRef
 from bacalhau_magic.client import Client, fetch_files
 from bacalhau_magic.errors import ApiError, ResultError
 from bacalhau_magic.node._inputs import InputProblem, unpack
 from bacalhau_magic.progress._sequences import clean
-from bacalhau_magic.remote import codec, packets
+from bacalhau_magic.remote import codec
 
 ROOM = 400 << 20
 """Bytes of memory beyond what the program has when it begins to read; the corpus would take many times as much."""
@@ -65,7 +66,7 @@ def archives(data: bytes) -> str:
 
 
 def logs_with_packets(data: bytes) -> str:
-    assembler = packets.Assembler(hostile.NONCE, MOST)
+    assembler = _packets.Assembler(hostile.NONCE, MOST)
     text = data.decode("utf-8", "replace")
     for at in range(0, len(text), 1000):
         assembler.feed(1, text[at : at + 1000])
@@ -77,8 +78,8 @@ def logs_with_packets(data: bytes) -> str:
 
 def bundles(data: bytes) -> str:
     try:
-        packets.open_bundle(data, MOST)
-    except packets.PacketError as problem:
+        _bundles.open_bundle(data, MOST)
+    except _packets.PacketError as problem:
         return f"PacketError: {problem}"
     raise AssertionError("it was taken")
 
