@@ -216,7 +216,7 @@ class Board:
         """The jobs that earlier kernels of this machine sent, as the ledger knows them; their state is asked once."""
         known = {entry.job.snapshot.job_id for entry in self._entries.values()}
         self._past = {row.job_id: row for row in self.session.ledger.rows(limit=_PAST_KEPT) if row.job_id and row.job_id not in known}
-        entries = [_past(row, _jobs.state_of(self.session, row)) for row in self._past.values()]
+        entries = [_past(row, *_jobs.standing(self.session, row)) for row in self._past.values()]
         self._comm.send(_comm.jobs(entries, now=time.time(), whole=False))
 
     def _answer(self, request: str, what: str, about: str) -> None:
@@ -251,7 +251,7 @@ def _node(row: Mapping[str, Any], states: Sequence[NodeState]) -> dict[str, str]
     return {**words, "constraint": f"name={names[0]}" if len(names) == 1 and names[0] else ""}
 
 
-def _past(row: Row, state: str) -> dict[str, Any]:
+def _past(row: Row, state: str, took: float) -> dict[str, Any]:
     phase = state if state in ("completed", "failed", "stopped") else "sent"
     return _comm.past_job(
         row.job_id,
@@ -262,6 +262,7 @@ def _past(row: Row, state: str) -> dict[str, Any]:
         notebook=row.notebook,
         cell=row.cell,
         started=row.created,
+        took=took,
     )
 
 

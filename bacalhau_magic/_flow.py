@@ -342,7 +342,7 @@ def _brought(
         emit(Noticed(notice))
     if not ref.endpoint.recording:
         state = ended.record.state
-        means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state)
+        means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state, ended.record.job.took)
     # A job that was stopped from here did not end by what it is.
     if take and not (stop and stop.requested.is_set()):
         secrets = ref.endpoint.credential

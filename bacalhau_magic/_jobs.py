@@ -198,21 +198,26 @@ def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
 
 def state_of(session: Session, row: Row) -> str:
     """A row's state: how it ended where that is known, else what its endpoint says."""
+    return standing(session, row)[0]
+
+
+def standing(session: Session, row: Row) -> tuple[str, float]:
+    """A row's state, and of a job that is over the seconds that it took (0.0 where that is not known)."""
     if row.is_over or not row.job_id:
-        return row.state.lower()
+        return row.state.lower(), row.took
     known = session.known(row.job_id)
     if known is not None:
-        return known.state
+        return known.state, 0.0
     if row.socket and _daemon.running() is None:
-        return "unknown (the embedded node is not running)"
+        return "unknown (the embedded node is not running)", 0.0
     try:
-        state = session.client(endpoint_of(session, row)).job(row.job_id, row.namespace).phase_word
+        job = session.client(endpoint_of(session, row)).job(row.job_id, row.namespace)
     except NotFoundError:
-        return "gone"
+        return "gone", 0.0
     except (ApiError, NodeError):
-        return "unknown (no answer)"
-    session.ledger.finished(row.job_id, state)
-    return state.lower()
+        return "unknown (no answer)", 0.0
+    session.ledger.finished(row.job_id, job.phase_word, job.took)
+    return job.phase_word.lower(), job.took
 
 
 def settle(session: Session) -> None:

@@ -24,13 +24,14 @@ RowState = Literal["sending", "unknown", "sent", "Completed", "Failed", "Stopped
 has it; then the server's word for how it ended."""
 
 KEPT_DAYS = 90
-_VERSION = 1
+_VERSION = 2
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request; `created` is in unix seconds, `stop_reason` that of a stop that was not delivered yet, or ""."""
+    """One request; `created` is in unix seconds, `stop_reason` that of a stop that was not delivered yet, or "", `took` the whole
+    time of a job that is over, in seconds by its server's clock, 0 where it is not known."""
 
     request_id: str
     url: str
@@ -45,6 +46,7 @@ class Row:
     state: RowState = "sending"
     created: float = 0.0
     stop_reason: str = ""
+    took: float = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -103,12 +105,12 @@ class Ledger:
         """The request never reached the server."""
         self._do(lambda db: db.execute("DELETE FROM jobs WHERE request_id = ?", (request_id,)))
 
-    def finished(self, job_id: str, state: str) -> None:
-        """The job ended in this state of the server's."""
+    def finished(self, job_id: str, state: str, took: float = 0.0) -> None:
+        """The job ended in this state of the server's, after so many seconds."""
         if state in TERMINAL:
             # Nothing new is nothing to write: a commit waits for the disk.
-            change = "UPDATE jobs SET state = ?, stop_reason = '' WHERE job_id = ? AND (state != ? OR stop_reason != '')"
-            self._do(lambda db: db.execute(change, (state, job_id, state)))
+            change = "UPDATE jobs SET state = ?, took = ?, stop_reason = '' WHERE job_id = ? AND (state != ? OR stop_reason != '')"
+            self._do(lambda db: db.execute(change, (state, took, job_id, state)))
 
     def want_stop(self, job_id: str, reason: str) -> None:
         """The job is to be stopped at the next contact."""
@@ -205,8 +207,10 @@ def _connect(path: str) -> sqlite3.Connection:
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             # The rollback journal, not WAL: homes lie on network file systems.
             db.execute("PRAGMA journal_mode = DELETE")
-            columns = ", ".join(f"{field.name} {'REAL' if field.name == 'created' else 'TEXT'} NOT NULL" for field in fields(Row))
+            columns = ", ".join(f"{field.name} {'REAL' if field.type == 'float' else 'TEXT'} NOT NULL" for field in fields(Row))
             db.execute(f"CREATE TABLE IF NOT EXISTS jobs ({columns}, PRIMARY KEY (request_id))")
+            if "took" not in {column[1] for column in db.execute("PRAGMA table_info(jobs)")}:  # a ledger of version 1
+                db.execute("ALTER TABLE jobs ADD COLUMN took REAL NOT NULL DEFAULT 0")
             db.execute("CREATE INDEX IF NOT EXISTS by_job ON jobs (job_id)")
             db.execute(f"PRAGMA user_version = {_VERSION}")
             db.commit()

@@ -183,8 +183,13 @@ class Snapshot:
     @property
     def rest(self) -> str:
         """What stands behind the time: resources, the phase's detail, how far it is."""
+        return " · ".join(part for part in (self.resources, self.progress) if part and not self.is_over)
+
+    @property
+    def progress(self) -> str:
+        """The phase's detail and how far it is: "40 %"; "" at the end."""
         bar = self.bar.words if self.bar else ""
-        return " · ".join(part for part in (self.resources, self.detail, bar) if part and not self.is_over)
+        return " · ".join(part for part in (self.detail, bar) if part and not self.is_over)
 
     @property
     def facts(self) -> str:

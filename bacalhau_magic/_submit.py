@@ -125,7 +125,7 @@ def twin(client: Client, packed: PackedJob, ledger: Ledger, notebook: str) -> tu
             continue
         if job.phase_word not in TERMINAL:
             return row.ref(client.endpoint), job
-        ledger.finished(row.job_id, job.phase_word)
+        ledger.finished(row.job_id, job.phase_word, job.took)
     return None
 
 

@@ -14,6 +14,12 @@ _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.IGNORECASE)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+SIZE_FORM = r"^\s*\d+(\.\d+)?\s*([kKmMgGtT][iI]?[bB]?|[bB])\s*$"
+TIME_FORM = r"^\s*(\d+(\.\d+)?\s*([mM]?[sS]|[mMhHdD])\s*)+$"
+CPU_FORM = r"^\s*(\d+m|\+?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][+-]?\d+)?)\s*$"
+GPU_FORM = r"^\s*(\d{1,4}|[A-Za-z][\w. -]*(:[1-9]\d{0,3})?)\s*$"
+"""How a value that can be read looks, for the JSON schema (whose patterns are JavaScript's too); the readers below know more."""
+
 
 def size(value: object) -> int:
     """A size as bytes: an int is bytes, a text has a unit, as in "512MB", "4GB", "2GiB" (KB is 1000, KiB 1024).

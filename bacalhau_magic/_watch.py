@@ -183,7 +183,7 @@ class _Watch:
             yield from self._rest_of_log(record)
             yield from self._shown(self.assembler.finish())
             if self.ledger and record.state in TERMINAL:
-                self.ledger.finished(self.ref.job_id, record.state)
+                self.ledger.finished(self.ref.job_id, record.state, record.job.took)
             blob, problem = self.assembler.outcome() if self.nonce else (None, "")
             ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
             cut = bool(ran) and not (self.assembler.complete or self.clean_end or self._is_whole(ran))

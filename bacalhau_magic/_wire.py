@@ -144,6 +144,11 @@ class Job(Wire):
         """The job's state as the server's word, "" where it said none."""
         return str(self.state.state_type) if self.state else ""
 
+    @property
+    def took(self) -> float:
+        """Seconds from its first to its last change, by its server's clock; of a job that is over, its whole time."""
+        return max(0, (self.modify_time or 0) - (self.create_time or 0)) / 1e9 if self.create_time else 0.0
+
 
 class ExecutionState(IntEnum):
     """ComputeState numbers from 1.5.2 on; `renumbered` translates the older ones."""

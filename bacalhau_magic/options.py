@@ -15,6 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ._values import (
+    CPU_FORM,
+    GPU_FORM,
+    SIZE_FORM,
+    TIME_FORM,
     duration,
     duration_text,
     parse_constraints,
@@ -74,8 +78,14 @@ class Option:
     configurable: bool = True
 
 
-Size = Annotated[int, BeforeValidator(size, json_schema_input_type=str)]
-Duration = Annotated[float, BeforeValidator(duration, json_schema_input_type=str)]
+Size = Annotated[int, BeforeValidator(size, json_schema_input_type=Annotated[str, Field(pattern=SIZE_FORM, examples=["512MB", "4GB"])])]
+Duration = Annotated[
+    float, BeforeValidator(duration, json_schema_input_type=Annotated[str, Field(pattern=TIME_FORM, examples=["30s", "10m", "2h"])])
+]
+Cpus = Annotated[
+    float, BeforeValidator(read_cpu, json_schema_input_type=Annotated[str, Field(pattern=CPU_FORM, examples=["2", "0.5", "500m"])])
+]
+Gpus = Annotated[str, BeforeValidator(read_gpu, json_schema_input_type=Annotated[str, Field(pattern=GPU_FORM, examples=["1", "A100:2"])])]
 PlainText = Annotated[str, BeforeValidator(read_plain_text)]
 Flag = Annotated[bool, BeforeValidator(read_boolean)]
 Names = Annotated[tuple[str, ...], BeforeValidator(read_names, json_schema_input_type=str)]
@@ -157,14 +167,10 @@ class JobOptions(BaseModel):
         None, description="Where the job's files are published: local, s3managed, s3://BUCKET/KEY[?region=R&endpoint=URL]."
     )
 
-    cpu: Annotated[Annotated[float, BeforeValidator(read_cpu, json_schema_input_type=str)], Option("resources", "N")] = Field(
-        1.0, description="CPUs: 2, 0.5 or 500m."
-    )
+    cpu: Annotated[Cpus, Option("resources", "N")] = Field(1.0, description="CPUs: 2, 0.5 or 500m.")
     memory: Annotated[Size, Option("resources", "SIZE")] = Field(2_000_000_000, description="Memory: 512MB, 4GB.")
     disk: Annotated[Size | None, Option("resources", "SIZE")] = Field(None, description="Disk space of the job.")
-    gpu: Annotated[Annotated[str, BeforeValidator(read_gpu)] | None, Option("resources", "N")] = Field(
-        None, description="GPUs: 1, or a model and a number such as A100:2."
-    )
+    gpu: Annotated[Gpus | None, Option("resources", "N")] = Field(None, description="GPUs: 1, or a model and a number such as A100:2.")
     gpu_vendor: Annotated[Literal["nvidia", "amd", "intel"] | None, Option("resources", "VENDOR")] = Field(
         None, description="Only GPUs of this maker: nvidia, amd or intel."
     )
@@ -173,7 +179,9 @@ class JobOptions(BaseModel):
         Annotated[tuple[tuple[str, str, tuple[str, ...]], ...], BeforeValidator(parse_constraints, json_schema_input_type=str)],
         Option("placement", "EXPR", repeatable=True),
     ] = Field((), description="Only nodes with these labels: region=eu, zone in (a,b), !spot.")
-    priority: Annotated[Annotated[int, BeforeValidator(read_whole)], Option("placement", "P")] = Field(0, description="Higher goes first.")
+    priority: Annotated[Annotated[int, BeforeValidator(read_whole)], Option("placement", "P")] = Field(
+        0, description="Higher goes first.", examples=[1, 10]
+    )
     namespace: Annotated[PlainText, Option("placement", "NAME")] = Field("default", description="Namespace of the job.")
     labels: Annotated[
         Annotated[dict[str, str], BeforeValidator(read_labels, json_schema_input_type=list[str])],

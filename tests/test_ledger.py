@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -42,14 +43,33 @@ def test_a_row_lives_through_its_states(ledger: Ledger) -> None:
     assert (found.job_id, found.state, found.body_hash, found.name, found.cell, found.is_over) == ("j-1", "sent", "h", "cell", "c", False)
     again.finished("j-1", "Running")
     assert not ledger.request("r1").is_over  # type: ignore[union-attr]
-    again.finished("j-1", "Completed")
-    assert ledger.request("r1").is_over  # type: ignore[union-attr]
+    again.finished("j-1", "Completed", 1.8)
+    found = ledger.request("r1")
+    assert found is not None
+    assert (found.is_over, found.took) == (True, 1.8)
+
+
+def test_an_earlier_version_s_ledger_is_taken_over(ledger: Ledger) -> None:
+    """The rows of a ledger without times are read, and new ones are kept beside them; an earlier version can go on with it."""
+    ledger.begin(row(1))
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.execute("ALTER TABLE jobs DROP COLUMN took")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    again = Ledger(ledger.path)
+    again.begin(row(2, job_id="j-2"))
+    again.finished("j-2", "Completed", 2.5)
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    assert [found.took for found in Ledger(ledger.path).rows()] == [2.5, 0.0]
+    assert again.problem == ""
 
 
 def test_a_row_holds_no_code_values_or_secrets() -> None:
     """The columns are those of the contract, and none of them is for what a cell holds."""
     assert {field.name for field in fields(Row)} == {
-        "request_id", "url", "socket", "namespace", "notebook", "cell", "body_hash", "name", "language", "job_id", "state", "created", "stop_reason",
+        "request_id", "url", "socket", "namespace", "notebook", "cell", "body_hash", "name", "language", "job_id", "state", "created", "stop_reason", "took",
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import comm
 
 from .._snapshot import Snapshot
+from .._stages import seconds
 from ._sequences import clean
 
 __all__ = ["COMM_ID", "JobsComm", "answer", "job", "jobs", "log", "past_job"]
@@ -21,8 +22,10 @@ __all__ = ["COMM_ID", "JobsComm", "answer", "job", "jobs", "log", "past_job"]
 COMM_ID = "bacalhau-jobs"
 """The comm's id and its target's name."""
 
+_AT_HAND = ("pending", "queued", "running")
+"""A server's words for a job that is not over."""
 _VERSION = 1
-_SHOWN = ("phase", "tone", "title", "step", "facts", "place", "clock", "rest", "problem", "lines", "hint", "notices", "over")
+_SHOWN = ("phase", "tone", "title", "step", "place", "clock", "problem", "lines", "hint", "notices", "over")
 
 
 class JobsComm:
@@ -88,7 +91,13 @@ def job(
         "background": background,
         "outputs": list(outputs),
         "live": True,
-        "snapshot": {name: shown[name] for name in _SHOWN} | {"time": snapshot.time if snapshot.is_over else ""},
+        "snapshot": {name: shown[name] for name in _SHOWN}
+        | {
+            "time": snapshot.time if snapshot.is_over else "",
+            "progress": snapshot.progress,
+            "brought": snapshot.brought,
+            "resources": snapshot.resources,
+        },
     }
 
 
@@ -102,8 +111,12 @@ def past_job(
     notebook: str = "",
     cell: str = "",
     started: float = 0.0,
+    took: float = 0.0,
 ) -> dict[str, Any]:
-    """A job that was sent before, as far as it is known: the phase, or, where it is not known, what is known in `words`."""
+    """A job that was sent before, as far as it is known: the phase, or, where it is not known, what is known in `words`.
+
+    `took` is the whole time of one that is over, in seconds; that of one that its server has at hand counts on since it was sent.
+    """
     over = phase in ("completed", "failed", "stopped")
     tone = {"completed": "ok", "failed": "bad", "stopped": "quiet"}.get(phase, "run")
     title = clean(words or phase).strip()
@@ -124,11 +137,12 @@ def past_job(
             "tone": tone,
             "title": title[:1].upper() + title[1:],
             "step": 0,
-            "facts": "",
             "place": "",
-            "clock": None,
-            "time": "",
-            "rest": "",
+            "clock": {"since": started, "limit": None, "words": ""} if words in _AT_HAND and started else None,
+            "time": seconds(took) if over and took else "",
+            "progress": "",
+            "brought": "",
+            "resources": "",
             "problem": "",
             "lines": [],
             "hint": "",

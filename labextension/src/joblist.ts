@@ -56,10 +56,10 @@ export function heading(job: IBoardJob): string {
 
 /** The state in one line: "Running on n-2e2b7e09 · 40 %", "Out of memory: …". */
 export function line(job: IBoardJob): string {
-  const { title, place, rest, problem, facts, over, phase } = job.snapshot;
+  const { title, place, progress, problem, brought, over } = job.snapshot;
   if (problem) return problem.startsWith(title) ? problem : `${title}: ${problem}`;
-  if (over) return [title, phase === "completed" ? facts : ""].filter(Boolean).join(" ");
-  return [`${title} ${place}`.trim(), rest].filter(Boolean).join(" · ");
+  if (over) return [title, brought].filter(Boolean).join(" · ");
+  return [`${title} ${place}`.trim(), progress].filter(Boolean).join(" · ");
 }
 
 /** Whether all words of a filter stand somewhere in what is shown of a job. */
@@ -84,6 +84,12 @@ export function chosen(jobs: readonly IBoardJob[], choice: IChoice): IBoardJob[]
 /** Whether a job is of the notebook at a path; an earlier kernel's jobs name their notebook by an absolute path. */
 export function isOf(job: IBoardJob, path: string): boolean {
   return job.path === path || (!job.live && file(job.path) === file(path));
+}
+
+/** What people quote of a job: its name and id, where and with what it ran. */
+export function quoted(job: IBoardJob): string[] {
+  const { place, resources } = job.snapshot;
+  return [job.name, job.id.slice(0, 10), place, resources].filter(Boolean);
 }
 
 /** How many are running, and how many wait for something. */

@@ -14,6 +14,8 @@ export interface IOption {
   readonly metavar: string;
   readonly repeatable: boolean;
   readonly values: readonly string[];
+  /** What a value must look like, "" where that is not known here. */
+  readonly pattern: string;
   readonly examples: readonly string[];
   readonly default: string;
   readonly help: string;
@@ -192,13 +194,15 @@ export function problems(line: IMagicLine, trans: ITranslate): IProblem[] {
         say(trans.__("%1 needs a value: %2.", word.value, option.metavar));
       else if (!option.repeatable && seen.has(option.name)) say(trans.__("%1 is given twice.", word.value));
       seen.add(option.name);
-    } else if (
-      option?.values.length &&
-      word.kind === "value" &&
-      !option.values.includes(word.value) &&
-      !isVariable(word.value)
-    )
-      say(trans.__("%1: expected %2, not %3.", option.words.at(-1) ?? "", list(option.values, trans), word.value));
+    } else if (option && word.kind === "value" && !isVariable(word.value)) {
+      const name = option.words.at(-1) ?? "";
+      if (option.values.length && !option.values.includes(word.value))
+        say(trans.__("%1: expected %2, not %3.", name, list(option.values, trans), word.value));
+      else if (option.pattern && !new RegExp(option.pattern).test(word.value))
+        say(
+          trans.__("%1: expected a value such as %2, not %3.", name, list(option.examples, trans), word.value || "''"),
+        );
+    }
   });
   return found;
 }

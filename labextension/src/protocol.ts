@@ -35,12 +35,16 @@ export interface ISnapshot {
   tone: Tone;
   title: string;
   step: number;
-  facts: string;
   place: string;
   clock: IClock | null;
   /** How long it took in all, once it is over: "1.8 s". */
   time: string;
-  rest: string;
+  /** How far it is: "40 %". */
+  progress: string;
+  /** What it brought back: "bound: scores (list of 3)". */
+  brought: string;
+  /** What it was given: "2 CPU · 4 GB". */
+  resources: string;
   problem: string;
   lines: string[];
   hint: string;
@@ -150,11 +154,12 @@ const isSnapshot = shape<ISnapshot>({
   tone: oneOf("run", "warn", "bad", "ok", "quiet"),
   title: isText,
   step: isNumber,
-  facts: isText,
   place: isText,
   clock: either(isClock, isNothing),
   time: isText,
-  rest: isText,
+  progress: isText,
+  brought: isText,
+  resources: isText,
   problem: isText,
   lines: listOf(isText),
   hint: isText,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -125,6 +126,37 @@ def test_a_restart_keeps_the_jobs_and_they_can_still_be_stopped(lab: Any, page: 
     row.locator(".bj-head").click()
     row.get_by_role("button", name="Stop").click()
     panel.locator(".bj-row[data-phase=stopped]").wait_for()
+
+
+def test_times_of_an_earlier_kernel_s_jobs(lab: Any, page: Any) -> None:
+    """In a page and a kernel that never saw them, a job that is over has its whole time and its date, and one that runs counts on."""
+    panel = started(
+        lab, page, "times.ipynb", "%%bacalhau --cpu 0.1 --lang bash\nsleep 1.5", "%%bacalhau --cpu 0.1 --bg --lang bash\nsleep 100"
+    )
+    panel.locator(".bj-row[data-phase=running]").wait_for()
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }")
+    page.evaluate("() => sessionStorage.clear()")
+    page.goto("about:blank")
+    lab.open(page, "times.ipynb")
+    show(page)
+    page.evaluate("() => sessionStorage.clear()")
+    lab.run(page, 0)
+    over, going = (panel.locator(f".bj-row[data-phase={phase}]", has_text="times.ipynb") for phase in ("completed", "sent"))
+    over.wait_for()
+    assert re.fullmatch(r"[1-9]\.\d s", over.locator(".bj-time").text_content())
+    over.locator(".bj-head").click()
+    assert f"sent {time.localtime().tm_mon}/{time.localtime().tm_mday}/" in over.locator(".bj-id").text_content()
+    clock = going.locator(".bj-time")
+    before = clock.text_content()
+    assert re.fullmatch(r"\d+ s", before)
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.bj-row[data-phase=sent] .bj-time')].every(it => it.textContent !== before)", arg=before
+    )
+    going.locator(".bj-head").click()
+    going.get_by_role("button", name="Stop").click()
+    stopped = panel.locator(".bj-row[data-phase=stopped]", has_text="times.ipynb")
+    stopped.wait_for()
+    assert stopped.locator(".bj-time").text_content()
 
 
 def test_what_a_job_left_is_drawn_without_a_kernel(lab: Any, page: Any) -> None:
@@ -267,7 +299,8 @@ def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
     form.get_by_label("--memory").fill("")
     page.get_by_role("button", name="Write the line").click()
     form.wait_for(state="hidden")
-    assert page.evaluate(source).startswith("%%bacalhau --lang python --inputs x --inputs y --outputs total --cpu 0.5 --gpu 0\n")
+    line = "%%bacalhau --lang python --inputs x --inputs y --outputs total --cpu 0.5 --gpu 0\n"
+    page.wait_for_function(f"line => ({source})().startsWith(line)", arg=line)
 
 
 def test_nodes_are_shown_and_used(lab: Any, page: Any) -> None:

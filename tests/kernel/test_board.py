@@ -87,9 +87,9 @@ def test_how_far_a_job_says_it_is_is_told(page: Page) -> None:
     )
 
     def has(message: dict[str, Any]) -> bool:
-        return message["kind"] == "jobs" and any("2 of 4" in job["snapshot"]["rest"] for job in message["jobs"])
+        return message["kind"] == "jobs" and any("2 of 4" in job["snapshot"]["progress"] for job in message["jobs"])
 
-    job = next(job for job in page.hear(has)["jobs"] if "2 of 4" in job["snapshot"]["rest"])
+    job = next(job for job in page.hear(has)["jobs"] if "2 of 4" in job["snapshot"]["progress"])
     page.say(kind="stop", key=job["key"])
     assert page.phase("stopped")["snapshot"]["time"].endswith(" s")
 
@@ -146,6 +146,7 @@ def test_jobs_of_an_earlier_kernel_are_told_and_the_comm_is_no_output(live: Kern
         newest = max((job for job in told["jobs"] if not job["live"]), key=lambda job: job["started"])
         assert newest["snapshot"]["phase"] == "completed"
         assert newest["snapshot"]["title"] == "Completed"
+        assert newest["snapshot"]["time"].endswith(" s")
         later.say(kind="log", key=newest["key"], follow=True)
         assert later.hear(lambda message: message["kind"] == "log")["over"] is True
     finally:

@@ -57,10 +57,15 @@ def messages() -> dict[str, Any]:
         _comm.job("b", WAITING, notebook="work/train.ipynb", background=True),
         _comm.job("c", DONE),
     ]
+    past = [
+        _comm.past_job("j-2", "sent", words="unknown (no answer)", name="old", started=1.0),
+        _comm.past_job("j-3", "completed", words="completed", name="done", started=1.0, took=75.2),
+        _comm.past_job("j-4", "sent", words="running", name="going", started=1.0),
+    ]
     return {
         "heard": [
             _comm.jobs(entries, now=1_700_000_012.5, whole=True),
-            _comm.jobs([_comm.past_job("j-2", "sent", words="unknown (no answer)", name="old", started=1.0)], now=2.0, whole=False),
+            _comm.jobs(past, now=2.0, whole=False),
             _comm.log("a", 0, [("stdout", "epoch 1\n"), ("stderr", "<script>")], over=False),
             _comm.answer("r-1", [{"node": "n-1"}]),
             _comm.answer("r-2", problem="Its node does not answer."),

@@ -31,7 +31,10 @@ def options() -> dict[str, Any]:
                 "metavar": part["x-metavar"],
                 "repeatable": part["x-repeatable"],
                 "values": values,
-                "examples": part.get("examples", []),
+                "pattern": next(
+                    (it["pattern"] for it in variants if "pattern" in it), r"^\s*\d+\s*$" if part.get("type") == "integer" else ""
+                ),
+                "examples": [str(example) for example in next((it["examples"] for it in variants if "examples" in it), [])],
                 "default": _shown(part),
                 "help": part["description"],
             }

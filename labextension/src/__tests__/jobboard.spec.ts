@@ -1,6 +1,6 @@
 import messages from "../../../tests/data/labextension/messages.json";
 import { IKernel, JobBoard } from "../jobboard";
-import { chosen, counts, elapsed, heading, icon, line, seconds } from "../joblist";
+import { chosen, counts, elapsed, heading, icon, line, quoted, seconds } from "../joblist";
 import { COMM_ID, IJob, Wish } from "../protocol";
 import { english } from "./english";
 
@@ -181,14 +181,22 @@ describe("the list", () => {
 
   test("a row says where it came from, how it is, and for how long", () => {
     expect(heading(run)).toBe("train.ipynb [12] python");
-    expect(line(run)).toBe("Running on n-2e2b7e09 · 2 CPU · 4 GB · 40 %");
+    expect(line(run)).toBe("Running on n-2e2b7e09 · 40 %");
     expect(line(wait)).toBe("Waiting for a node: No node can take it now: it asks for 1 GPU.");
-    expect(line(done)).toBe("Completed in 1.8 s on n-2e2b7e09 · bound: scores (list)");
+    expect(line(done)).toBe("Completed · bound: scores (list)");
     expect([icon(run), icon(wait), icon(done)]).toEqual(["▶", "◷", "✓"]);
     expect(elapsed(run, 1_700_000_074)).toBe("1 min 10 s");
     expect(elapsed(done, 1_700_000_074)).toBe("1.8 s");
     expect(elapsed({ ...run, reachable: false }, 1_700_000_074)).toBe("");
+    expect(quoted(run)).toEqual(["train", "j-54785d3f", "on n-2e2b7e09", "2 CPU · 4 GB"]);
     expect(seconds(7325)).toBe("2 h 2 min");
+  });
+
+  test("an earlier kernel's job has its whole time, or counts on since it was sent", () => {
+    const [unknown, ended, going] = (messages.heard[1]?.jobs as unknown as IJob[]).map((job) => ({ ...job, ...place }));
+    if (!unknown || !ended || !going) throw new Error("not told");
+    expect([unknown, ended, going].map((job) => elapsed(job, 103))).toEqual(["", "1 min 15 s", "1 min 40 s"]);
+    expect(line(going)).toBe("Running");
   });
 
   test("a choice filters by notebook and by words, and sorts", () => {

@@ -176,7 +176,7 @@ describe("writing", () => {
 
   test("every option can be written and read", () => {
     for (const option of OPTIONS) {
-      const value = option.values[0] ?? "x";
+      const value = option.values[0] ?? option.examples[0] ?? "1";
       const written = line(withOptions("1", { [option.name]: [option.metavar ? value : ""] }));
       expect(problems(written, english)).toEqual([]);
       expect(valuesOf(written, option.name)).toHaveLength(1);

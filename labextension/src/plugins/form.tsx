@@ -7,6 +7,7 @@ import { INotebookTracker } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
+import type { Message } from "@lumino/messaging";
 import React from "react";
 
 import type { JobBoard } from "../jobboard";
@@ -63,9 +64,12 @@ export const form: JupyterFrontEndPlugin<void> = {
         const { button } = await showDialog<string>({
           title: trans.__("Run on Bacalhau"),
           body,
+          focusNodeSelector: "input",
           buttons: [Dialog.cancelButton(), Dialog.okButton({ label: trans.__("Write the line") })],
         });
         if (button.accept) cell.model.sharedModel.setSource(body.getValue());
+        // What had the focus before, the palette's search, is gone.
+        app.shell.activateById(panel.id);
       },
     });
     palette?.addItem({ command: CommandIDs.form, category: "Bacalhau" });
@@ -101,6 +105,26 @@ class Form extends ReactWidget {
     this.written = source;
   }
 
+  handleEvent(event: Event): void {
+    const fold = event.target;
+    if (!(event instanceof KeyboardEvent && event.key === "Enter" && fold instanceof HTMLElement)) return;
+    if (fold.tagName !== "SUMMARY" || !this.node.contains(fold)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    fold.click();
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    // The dialog takes each Enter for "Write the line", also one that is to unfold: it must be met before it.
+    document.addEventListener("keydown", this, true);
+  }
+
+  protected override onBeforeDetach(message: Message): void {
+    document.removeEventListener("keydown", this, true);
+    super.onBeforeDetach(message);
+  }
+
   /** The cell's source with the line as the form has it. */
   getValue(): string {
     return this.written;
@@ -132,6 +156,7 @@ interface IFieldsProps {
 function Fields({ source, names, trans, write }: IFieldsProps): React.ReactElement {
   const [changes, setChanges] = React.useState<Values>({});
   const [known, setKnown] = React.useState<string[]>([]);
+  const [about, setAbout] = React.useState("");
   React.useEffect(() => void names.then(setKnown), [names]);
   const written = withOptions(source, changes);
   write(written);
@@ -153,19 +178,28 @@ function Fields({ source, names, trans, write }: IFieldsProps): React.ReactEleme
   const groups = [...new Set(rest.map((option) => option.group))];
   return (
     <>
-      {FIRST.map((name) => OPTIONS.find((option) => option.name === name)).map((option) => option && field(option))}
-      <details>
-        <summary>{trans.__("More options")}</summary>
-        {groups.map((group) => (
-          <fieldset key={group}>
-            <legend>{trans.__(group)}</legend>
-            {rest.filter((option) => option.group === group).map(field)}
-          </fieldset>
-        ))}
-      </details>
+      <div
+        onFocus={({ target }) => {
+          setAbout(target.title);
+        }}
+      >
+        {FIRST.map((name) => OPTIONS.find((option) => option.name === name)).map((option) => option && field(option))}
+        <details>
+          <summary>{trans.__("More options")}</summary>
+          {groups.map((group) => (
+            <fieldset key={group}>
+              <legend>{trans.__(group)}</legend>
+              {rest.filter((option) => option.group === group).map(field)}
+            </fieldset>
+          ))}
+        </details>
+      </div>
       <pre aria-label={trans.__("The line")} className="bj-preview">
         {line ? written.slice(line.from, line.to) : ""}
       </pre>
+      <p className="bj-about" aria-hidden="true">
+        {about}
+      </p>
       <div role="status" className="bj-wrongs">
         {wrong.map(({ sentence }, n) => (
           <p key={n}>{sentence}</p>

@@ -39,6 +39,7 @@ export const joblog: JupyterFrontEndPlugin<void> = {
           widget = new MainAreaWidget({ content: new JobLog(board, job.key, trans) });
           widget.id = `bacalhau-log-${job.key}`;
           widget.title.label = trans.__("Log: %1", heading(job));
+          widget.title.caption = widget.title.label;
           widget.title.icon = bacalhauIcon;
           widget.title.closable = true;
           open.set(job.key, widget);

@@ -7,11 +7,12 @@ import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import type { CommandRegistry } from "@lumino/commands";
+import { Menu } from "@lumino/widgets";
 import React from "react";
 
 import { bacalhauIcon } from "../icon";
 import type { IBoardJob, JobBoard } from "../jobboard";
-import { chosen, elapsed, heading, icon, IChoice, line, Order } from "../joblist";
+import { chosen, elapsed, heading, icon, IChoice, line, Order, quoted } from "../joblist";
 import { Nodes } from "./nodes";
 import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
 
@@ -221,12 +222,34 @@ function Row({ job, now, open, toggle, commands, trans }: IRowProps): React.Reac
             {button(CommandIDs.log, job.reachable)}
             {button(CommandIDs.openResult, snapshot.phase === "completed" && job.id !== "")}
             {button(CommandIDs.goToCell, job.cell !== "")}
-            {button(CommandIDs.copyAttach, job.id !== "")}
-            {button(CommandIDs.copySpec, job.id !== "" && job.reachable)}
+            {job.id ? <More job={job} commands={commands} trans={trans} /> : null}
           </div>
         </div>
       ) : null}
     </li>
+  );
+}
+
+/** What is seldom wanted, in a menu. */
+function More({ job, commands, trans }: Omit<IRowProps, "now" | "open" | "toggle">): React.ReactElement {
+  const open = (event: React.MouseEvent<HTMLButtonElement>): void => {
+    const button = event.currentTarget;
+    const { left, bottom } = button.getBoundingClientRect();
+    const menu = new Menu({ commands });
+    for (const command of [CommandIDs.copyAttach, ...(job.reachable ? [CommandIDs.copySpec] : [])])
+      menu.addItem({ command, args: { key: job.key } });
+    menu.aboutToClose.connect(() => {
+      button.focus();
+      requestAnimationFrame(() => {
+        menu.dispose();
+      });
+    });
+    menu.open(left, bottom);
+  };
+  return (
+    <button type="button" aria-haspopup="menu" aria-label={trans.__("More actions")} onClick={open}>
+      ⋯
+    </button>
   );
 }
 
@@ -244,11 +267,7 @@ function Details({ job, trans }: { job: IBoardJob; trans: TranslationBundle }): 
       ) : null}
       {snapshot.hint ? <p className="bj-hint">{said(snapshot.hint)}</p> : null}
       <p className="bj-id">
-        {[
-          job.name,
-          job.id.slice(0, 10),
-          job.started ? trans.__("sent %1", new Date(job.started * 1000).toLocaleString()) : "",
-        ]
+        {[...quoted(job), job.started ? trans.__("sent %1", new Date(job.started * 1000).toLocaleString()) : ""]
           .filter(Boolean)
           .join(" · ")}
       </p>

@@ -1,0 +1,117 @@
+"""The form, the panel and the nodes worked without a mouse, and judged by axe in both themes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from panels import LOAD, serious, shot, show, themed
+from wheels import ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+OPTIONS = {option["name"]: option for option in json.loads((ROOT / "labextension/src/options.json").read_text(encoding="utf-8"))["options"]}
+SOURCE = "window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource()"
+FOCUSED = "() => document.activeElement.id || document.activeElement.tagName"
+
+
+def called(page: Any) -> None:
+    """The form, called from the palette by keys."""
+    page.keyboard.press("Control+Shift+C")
+    page.locator("#command-palette input").wait_for()
+    page.keyboard.type("run on bacalhau", delay=10)
+    page.locator("#command-palette .lm-CommandPalette-item.lm-mod-active", has_text="Run on Bacalhau…").wait_for()
+    page.keyboard.press("Enter")
+    page.locator(".bj-form").wait_for()
+    page.wait_for_function("() => document.activeElement.id === 'bj-lang'")
+
+
+def walked(page: Any) -> list[str]:
+    """Tab from where the focus is to the dialog's first button: the ids of what has it on the way."""
+    passed = []
+    while (here := str(page.evaluate(FOCUSED))) != "BUTTON":
+        passed.append(here)
+        assert len(passed) < 100, passed
+        page.keyboard.press("Tab")
+    return passed
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_form_by_keys_alone(lab: Any, page: Any, theme: str) -> None:
+    """Tab reaches every option, each is said in words while it has the focus, Enter unfolds the rest and writes the line, Escape writes nothing."""
+    name = f"form-{theme}.ipynb"
+    lab.write(name, LOAD, "x, y = 1, 2", "total = x + y\ntotal")
+    lab.open(page, name)
+    for cell in (0, 1):
+        lab.run(page, cell)
+        lab.done(page, cell)
+    themed(page, theme)
+    page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
+    called(page)
+    page.keyboard.type("ruby")
+    page.keyboard.press("Escape")
+    page.locator(".bj-form").wait_for(state="hidden")
+    assert page.evaluate(f"() => {SOURCE}") == "total = x + y\ntotal"
+    page.wait_for_function("() => document.activeElement.closest('.jp-Notebook') !== null")
+
+    called(page)
+    form = page.locator(".bj-form")
+    form.locator(".bj-tick", has_text="y").wait_for()
+    seen = walked(page)
+    assert seen[-1] == "SUMMARY"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert form.is_visible()
+    form.locator("details[open]").wait_for()
+    seen += walked(page)
+    assert {f"bj-{option}" for option in OPTIONS} <= set(seen)
+
+    page.evaluate("() => document.getElementById('bj-cpu').focus()")
+    assert form.locator(".bj-about").text_content() == OPTIONS["cpu"]["help"]
+    page.keyboard.type("0.5")
+    page.evaluate("() => document.querySelector('.bj-tick input').focus()")
+    page.keyboard.press("Space")
+    page.evaluate("() => document.getElementById('bj-memory').focus()")
+    page.keyboard.type("lots")
+    form.locator(".bj-wrongs p", has_text="--memory: expected a value such as 512MB or 4GB, not lots.").wait_for()
+    shot(page, f"form-wrong-{theme}")
+    assert serious(page, ".jp-Dialog") == []
+    page.keyboard.press("Control+A")
+    page.keyboard.type("1GB")
+    page.keyboard.press("Tab")
+    page.keyboard.type("0")
+    shot(page, f"form-keys-{theme}")
+    assert serious(page, ".jp-Dialog") == []
+    page.keyboard.press("Enter")
+    form.wait_for(state="hidden")
+    page.wait_for_function(f"line => {SOURCE} === line", arg="%%bacalhau --inputs x --cpu 0.5 --memory 1GB --gpu 0\ntotal = x + y\ntotal")
+
+
+def test_the_menu_of_a_row_by_keys_alone(lab: Any, page: Any) -> None:
+    """The row's "More actions" is reached by Tab, opens by Enter, and copies; Escape closes it and the focus is where it was."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lab.write("more.ipynb", LOAD, "%%bacalhau --cpu 0.1\n6 * 7")
+    lab.open(page, "more.ipynb")
+    panel = show(page)
+    for cell in (0, 1):
+        lab.run(page, cell)
+        lab.done(page, cell)
+    row = panel.locator(".bj-row[data-phase=completed]")
+    row.locator(".bj-head").focus()
+    page.keyboard.press("Enter")
+    more = "() => document.activeElement.ariaLabel === 'More actions'"
+    row.get_by_role("button", name="More actions").wait_for()
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate(more):
+            break
+    page.keyboard.press("Enter")
+    page.locator(".lm-Menu").wait_for()
+    shot(page, "more")
+    page.keyboard.press("Escape")
+    page.locator(".lm-Menu").wait_for(state="detached")
+    assert page.evaluate(more)
+    for key in ("Enter", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('%bacalhau attach j-')")
