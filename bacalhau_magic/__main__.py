@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     jobs.set_defaults(run=_jobs)
     policy = verbs.add_parser("policy", help="show the policy in force, or check notebooks against it")
     policy.set_defaults(run=_policy)
-    check = policy.add_subparsers(metavar="check").add_parser("check", help="list the cells that would be refused; exit code 1 if any")
+    check = policy.add_subparsers(metavar="check").add_parser(
+        "check", help="list the cells that would be refused; exit code 1 if any, 2 if that can't be told"
+    )
     check.add_argument("notebooks", metavar="NOTEBOOK", nargs="+")
     check.add_argument(
         "--policy", metavar="FILE", default="", help="a policy file in the place of the one that BACALHAU_MAGIC_POLICY names"
@@ -93,10 +95,14 @@ def _policy_check(chosen: argparse.Namespace) -> int:
     if chosen.policy:
         os.environ["BACALHAU_MAGIC_POLICY"] = chosen.policy
     refused = 0
-    for name in chosen.notebooks:
-        table = _policies.check(session().settings, Path(name))
-        _write(f"{name}\n{table!r}")
-        refused += len(table)
+    try:
+        for name in chosen.notebooks:
+            table = _policies.check(session().settings, Path(name))
+            _write(f"{name}\n{table!r}")
+            refused += len(table)
+    except BacalhauMagicError as problem:  # 1 says that cells would be refused: nothing is known of them here
+        print(f"bacalhau_magic: {problem}", file=sys.stderr)  # noqa: T201
+        return 2
     return int(refused > 0)
 
 

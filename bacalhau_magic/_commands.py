@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _argspec, _connections, _doctor, _gpus, _jobs, _marks, _policies, _replays, _routing, _waits, packing
+from . import _argspec, _connections, _doctor, _flow, _gpus, _jobs, _marks, _policies, _replays, _waits, packing
 from ._job import RemoteJob
 from ._secrets import Veil
 from ._stages import JobRef, seconds
+from ._suggestions import suggestion
 from ._tables import Report, Table, Text
 from ._wire import COMPLETED, TERMINAL, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
@@ -49,7 +50,8 @@ def _done(session: Session, line: str) -> Any:
     verb = _VERBS.get(words[0])
     if verb is not None:
         return verb(session, words[1:])
-    raise OptionError(f"%bacalhau knows no {words[0]!r}.", option=words[0], hint=f"It knows: {', '.join(_VERBS)}.")
+    hint = suggestion(words[0], _VERBS, written="%bacalhau {}") or f"It knows: {', '.join(_VERBS)}."
+    raise OptionError(f"%bacalhau knows no {words[0]!r}.", option=words[0], hint=hint)
 
 
 # Status, jobs, nodes
@@ -62,6 +64,8 @@ def status(session: Session, words: list[str]) -> Report:
     facts: dict[str, str] = {}
     notes = list(settings.warnings)
     facts["runtime"], target = _runtime(session)
+    if settings.policy.origin:
+        facts["policy"] = f"{settings.policy.origin} (%bacalhau policy says what it allows)"
     if settings.endpoint:
         facts["endpoint"] = f"{settings.endpoint.url} (from {settings.endpoint.origin or 'the configuration'})"
         if settings.endpoint.cli:
@@ -91,10 +95,13 @@ def _runtime(session: Session) -> tuple[str, Any]:
         return f"none: cells are replayed from {session.tape.label}", None
     try:
         request = session.request("0", _argspec.parse(""))
-        route = _routing.choose(request.options, request.language, session.availability(request))
+        route = _flow.chosen_route(request, session.means)
     except BacalhauMagicError as problem:
         return f"none: {problem.message}", None
-    return f"{route.target.name}, because {route.why}", route.target
+    policy = session.settings.policy
+    only = policy.allowed.get("runtime") == (request.options.runtime,) or "runtime" in policy.locked
+    why = f"the policy {policy.origin} allows runtime {request.options.runtime} alone" if only else route.why
+    return f"{route.target.name}, because {why}", route.target
 
 
 def jobs(session: Session, words: list[str]) -> Table:
@@ -105,7 +112,14 @@ def jobs(session: Session, words: list[str]) -> Table:
     _jobs.settle(session)
     rows = session.ledger.rows(None if "--mine" in flags else session.surroundings.notebook())
     table = tuple(
-        (row.job_id[:10], row.name, row.language, _jobs.state_of(session, row), _ago(row.created), "local" if row.socket else row.url)
+        (
+            row.job_id[:10],
+            clean(_jobs.title(session, row)),
+            row.language,
+            _jobs.state_of(session, row),
+            _ago(row.created),
+            "local" if row.socket else row.url,
+        )
         for row in rows
     )
     note = (session.ledger.problem,) if session.ledger.problem else ()

@@ -136,13 +136,19 @@ def changes(old: Content, new: Content) -> list[str]:
         if before is None or now is None:
             found.append(f"The input {name} is {'new' if before is None else 'not sent any more'}.")
         elif before != now:
-            found.append(f"The input {name} is another: {_without_hash(now)}; recorded with {_without_hash(before)}.")
+            found.append(_other_input(name, _without_hash(before), _without_hash(now)))
     for name in {**old.options, **new.options}:
         before, now = old.options.get(name), new.options.get(name)
         if before != now:
             found.append(f"{name}: {now or 'not asked for'} now, {before or 'not asked for'} when it was recorded.")
     found += [f"The variable {name} is another." for name in {**old.env, **new.env} if old.env.get(name) != new.env.get(name)]
     return found
+
+
+def _other_input(name: str, before: str, now: str) -> str:
+    if before == now:
+        return f"The input {name} has another value: of the same kind and size ({now}), but not what was recorded."
+    return f"The input {name} is another: {now}; recorded with {before}."
 
 
 def _without_hash(text: str) -> str:

@@ -85,17 +85,7 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     Returns the request with the options that hold there, and the packed job. Raises ConfigError, OptionError,
     PackingError.
     """
-    settings = means.settings
-    found = means.availability(request)
-    route = choose(
-        request.options,
-        request.language,
-        found,
-        strict=settings.strict,
-        limited=settings.policy.max,
-        allowed=settings.policy.allowed,
-        remote_gpu=settings.remote_gpu,
-    )
+    route = chosen_route(request, means)
     clear = looks_secret(request.env)
     said_clear = (f"{_IN_CLEAR} {clear}: --env puts it into the spec in clear. Use --secret {clear}.",) if clear else ()
     route = replace(route, notices=tuple(notice for notice in (*route.notices, *said_clear) if _is_news(notice, means.said)))
@@ -106,9 +96,23 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
         kept_out(effective)
     if lack := lacking(effective, route.target):
         route = replace(route, notices=(*route.notices, lack))
-    packed = pack(effective, route, pull_timeout=settings.pull_timeout)
+    packed = pack(effective, route, pull_timeout=means.settings.pull_timeout)
     said = _preflight.check(packed, means.client(route.target.endpoint).nodes)
     return effective, replace(packed, notices=(*packed.notices, *said))
+
+
+def chosen_route(request: CellRequest, means: Means) -> Route:
+    """Where a request goes, under the settings and their policy. Raises ConfigError, OptionError."""
+    settings = means.settings
+    return choose(
+        request.options,
+        request.language,
+        means.availability(request),
+        strict=settings.strict,
+        limited=settings.policy.max,
+        allowed=settings.policy.allowed,
+        remote_gpu=settings.remote_gpu,
+    )
 
 
 def _is_news(notice: str, said: set[str]) -> bool:

@@ -18,6 +18,7 @@ from ._namespace import variable
 from ._session import session as current_session
 from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
 from ._submit import reconcile
+from ._suggestions import suggestion
 from ._watch import StopRequest, deliver_stops
 from ._wire import Execution, HistoryItem, Job
 from .client import LogStreamError, Rights, check_directory, fetch_files
@@ -27,6 +28,19 @@ from .options import JobOptions
 
 if TYPE_CHECKING:
     from ._session import Session
+
+
+_LOOKED_AT = 200
+"""How many of a notebook's jobs a wrong name is compared with."""
+_TITLE = 40
+
+
+def title(session: Session, row: Row) -> str:
+    """A job's name for people: the one that it was given, else the first line of its cell where this kernel has it."""
+    known = session.known(row.job_id)
+    lines = known.request.code.split("\n") if known is not None and known.request.options.name is None else []
+    first = next((line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))), "")
+    return (first if len(first) <= _TITLE else f"{first[: _TITLE - 1]}…") or row.name
 
 
 def find(session: Session, word: str) -> JobRef:
@@ -65,7 +79,15 @@ def _asked(session: Session, word: str) -> JobRef:
         except NotFoundError:
             continue
         return JobRef(job.id or word, endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
-    raise OptionError(f"No job {word!r} is known here.", option="JOB", hint="List them: %bacalhau jobs.")
+    raise OptionError(f"No job {word!r} is known here.", option="JOB", hint=_meant(session, word) or "List them: %bacalhau jobs.")
+
+
+def _meant(session: Session, word: str) -> str:
+    """The variable of a job, the name or the beginning of an id that a wrong word is most like."""
+    variables = [name for name, value in session.surroundings.namespace.items() if isinstance(value, RemoteJob)]
+    rows = session.ledger.rows(session.surroundings.notebook(), limit=_LOOKED_AT)
+    names = [part for row in rows if row.job_id for part in (row.name, row.job_id[:10])]
+    return suggestion(word, ["last", *names, *variables])
 
 
 def labelled(session: Session) -> list[tuple[Endpoint, Job]]:

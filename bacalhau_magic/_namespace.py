@@ -16,6 +16,7 @@ from ._definitions import Definitions, Step, is_definition
 from ._languages import Language
 from ._paths import addressed, placed
 from ._stages import InputItem
+from ._suggestions import suggestion
 from .errors import OptionError, ResultError, UnsendableInputError
 from .options import JobOptions
 from .remote import codec
@@ -197,9 +198,14 @@ def _check_target(text: str, target: str) -> None:
         raise OptionError(f"{text!r}: an input can't be put at {target}.", option="inputs", hint="Choose a folder such as /data.")
 
 
+_SHELL = ("In", "Out", "exit", "quit", "get_ipython", "open")
+"""Names that the shell has put there."""
+
+
 def _global(name: str, namespace: Mapping[str, Any]) -> Any:
     if name not in namespace:
-        hint = f"Define it first; for a file of that name write ./{name}."
+        known = [known for known in namespace if not known.startswith("_") and known not in _SHELL]
+        hint = suggestion(name, known) or f"Define it first; for a file of that name write ./{name}."
         raise UnsendableInputError(name, "there is no such variable", hint=hint)
     return namespace[name]
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from ._settingkeys import SETTINGS, read
 from ._sources import field_of, nearest, toml
+from ._suggestions import suggestion
 from .errors import ConfigError
 
 __all__ = ["SYSTEM_POLICY", "Policy", "read_policy"]
 
 SYSTEM_POLICY = Path("/etc/bacalhau-magic/policy.toml")
 
+_TABLES = ("max", "allowed", "locked", "message")
 _CHOICES = ("runtime", "image", "lang", "network")
 """Options of which a policy can allow some values only."""
 _LIMITED = ("timeout", "queue_timeout", "cpu", "memory", "disk", "gpu", "max_result", "priority")
@@ -66,17 +68,18 @@ def read_policy(named: str, system: Path = SYSTEM_POLICY) -> Policy:
 def _read(file: Path) -> Policy:
     content = toml(file)
     for key in content:
-        if key not in ("max", "allowed", "locked", "message"):
-            raise ConfigError(f"{file}: {key} is not known.", origin=str(file), hint="A policy has max, allowed, locked and message.")
+        if key not in _TABLES:
+            hint = suggestion(key, _TABLES) or "A policy has max, allowed, locked and message."
+            raise ConfigError(f"{file}: {key} is not known.", origin=str(file), hint=hint)
     for key in ("max", "allowed", "locked"):
         if not isinstance(content.get(key, {}), dict):
             raise ConfigError(f"{file}: {key} must be a table.", origin=str(file))
     most: dict[str, Any] = {}
     for key, value in content.get("max", {}).items():
         origin = f"{file} max.{key}"
-        name = _field(key, origin)
+        name = field_of(key, origin)
         if name not in _LIMITED:
-            raise ConfigError(f"{origin}: there is no limit for {key}.", origin=origin, hint=f"Limits: {', '.join(_LIMITED)}.")
+            raise ConfigError(f"{origin}: there is no limit for {key}.", origin=origin, hint=_listed("Limits", key, _LIMITED))
         most[name] = (
             operator.index(read("gpu_count" if name == "gpu" else name, value, origin)) if name == "gpu" else read(name, value, origin)
         )
@@ -92,10 +95,14 @@ def _read(file: Path) -> Policy:
 
 def _choices(name: str, values: object, origin: str) -> tuple[Any, ...]:
     if name not in _CHOICES:
-        raise ConfigError(f"{origin}: there is no choice of {name}.", origin=origin, hint=f"Choices: {', '.join(_CHOICES)}.")
+        raise ConfigError(f"{origin}: there is no choice of {name}.", origin=origin, hint=_listed("Choices", name, _CHOICES))
     if not isinstance(values, list) or not values:
         raise ConfigError(f'{origin}: expected a list of values, such as ["local"].', origin=origin)
     return tuple(read(name, value, origin) for value in values)
+
+
+def _listed(what: str, word: str, known: tuple[str, ...]) -> str:
+    return " ".join(filter(None, (suggestion(word, known), f"{what}: {', '.join(known)}.")))
 
 
 def _field(key: str, origin: str) -> str:

@@ -56,11 +56,11 @@ def choose(
     `remote_gpu` are the default GPUs of a job for Bacalhau. Raises ConfigError or OptionError.
     """
 
-    def local(why: str, *notices: str) -> Route:
-        if "profile" in options.asked and not notices and not available.local_key:
+    def local(why: str, instead: str = "") -> Route:
+        if "profile" in options.asked and not instead and not available.local_key:
             raise OptionError(f"--profile {options.profile} can't be kept: the cell goes to the local node ({why}).", option="profile")
         target, fit = _local_fit(options, language, available, strict, limited, allowed)
-        return Route(target, why, (*notices, *fit.notices), fit.options)
+        return Route(target, why, (*filter(None, (instead,)), *fit.notices), fit.options, instead)
 
     def remote(why: str) -> Route:
         assert available.remote is not None

@@ -55,6 +55,8 @@ class Snapshot:
     cause: Cause | None = None
     contact: str = ""
     notices: tuple[str, ...] = ()
+    instead: str = ""
+    """The notice that it does not run where it was to run."""
     log: tuple[tuple[str, str], ...] = ()
     """(stream, text) pieces, oldest first, at most _LOG_KEPT characters."""
     log_dropped: int = 0
@@ -89,6 +91,7 @@ class Snapshot:
                     job_id=ref.job_id,
                     name=here.name or ref.name,
                     route=_route(route),
+                    instead=route.instead,
                     notices=(*here.notices, *(sentence for sentence in route.notices if sentence not in here.notices)),
                 )
             case PhaseChanged(phase, node, detail):

@@ -167,6 +167,8 @@ class Route:
     why: str
     notices: tuple[str, ...] = ()
     options: JobOptions = field(default_factory=JobOptions)
+    instead: str = ""
+    """The notice that it is not where the cell was to go, "" where it is."""
 
 
 @dataclass(frozen=True, slots=True)

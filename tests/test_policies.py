@@ -182,6 +182,26 @@ def test_what_is_no_notebook_is_said(folder: Path, content: str) -> None:
     """A file that is none is one error that names it."""
     (folder / "bad.ipynb").write_text(content)
     done = checked(folder, "check", "bad.ipynb")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "bad.ipynb is no notebook" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[allowd]\nruntime = ['local']", "allowd is not known.\nDid you mean allowed?"),
+        ("[max]\ntimout = '1m'", "there is no limit for timout.\nDid you mean timeout? Limits: timeout,"),
+        ("[allowed]\nruntimes = ['local']", "there is no choice of runtimes.\nDid you mean runtime? Choices: runtime,"),
+        ("[locked]\nnetwrok = 'none'", "locked.netwrok is not known.\nDid you mean network?"),
+        ("[max", "policy.toml"),
+    ],
+)
+def test_a_policy_that_cant_be_read_is_another_exit_code(folder: Path, text: str, said: str) -> None:
+    """A check under such a policy ends with 2, where cells that would be refused are 1; a wrong key is told with the one that was meant."""
+    notebook(folder / "good.ipynb", "%%bacalhau --cpu 1\n1")
+    (folder / "policy.toml").write_text(text)
+    done = checked(folder, "check", "--policy", "policy.toml", "good.ipynb")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -55,9 +55,14 @@ def outcome_of(snapshot: Drawn) -> Outcome:
 
 
 def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "live", live: bool) -> dict[str, Any]:
-    """The bundle's metadata: job, node, start (UTC), route, notices, at the end seconds, outcome and what it brought; {} where no receipt is kept."""
-    if keep == "never" or (keep == "live" and not live):
+    """The bundle's metadata: job, node, start (UTC), route, notices, at the end seconds, outcome and what it brought; {} where no receipt is kept.
+
+    In a batch run it has no more than that the job did not run where it was to run, where that is so.
+    """
+    if keep == "never" or (keep == "live" and not live and not snapshot.instead):
         return {}
+    if keep == "live" and not live:
+        return {"bacalhau": {"version": 1, "notices": [snapshot.instead]}}
     facts = {
         "version": 1,
         "job": snapshot.job_id,

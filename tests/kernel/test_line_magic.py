@@ -51,6 +51,11 @@ def test_tables_are_values(shell: Kernel) -> None:
     assert shell.run("len(table) == len(table.to_pandas()) == len(list(table))").value == "True"
     assert shell.run("list(table.to_pandas().columns)").value == "['job', 'name', 'language', 'state', 'sent', 'endpoint']"
     assert shell.run("'<table>' in table._repr_html_()").value == "True"
+    shell.run("%%bacalhau\n\n# which line\nsum(range(10)) + len('a cell whose first line is rather long')")
+    assert (
+        shell.run("[row['name'] for row in get_ipython().run_line_magic('bacalhau', 'jobs')][0]").value
+        == '"sum(range(10)) + len(\'a cell whose firs…"'
+    )
     assert "connected" in value(shell, "nodes")
     assert value(shell, "nodes --gpu") == "No node has a GPU."
     for scope in ("--mine", "--all"):
@@ -264,9 +269,16 @@ def test_help(shell: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("halp", "It knows: jobs"),
+        ("frobnicate", "It knows: jobs"),
+        ("jbos", "Did you mean %bacalhau jobs?"),
+        ("Replya x.yaml", "Did you mean %bacalhau replay?"),
+        ("wait sleepr", "Did you mean sleeper?"),
+        ("attach lats", "Did you mean last?"),
+        ("show dnoe", "Did you mean done?"),
+        ("stop the_jbo", "Did you mean the_job?"),
         ("jobs --nope", "It knows --all, --mine"),
         ("wait a b", "takes one job"),
+        ("show qqqq", "List them: %bacalhau jobs"),
         ("show nope", "No job 'nope' is known here"),
         ("attach last -o", "needs a value"),
         ('"open', "No closing quotation"),
@@ -276,6 +288,7 @@ def test_help(shell: Kernel) -> None:
 )
 def test_a_wrong_line_is_one_clear_error(shell: Kernel, line: str, said: str) -> None:
     """A verb or an argument that is not known is a usage error that says what is."""
+    shell.run("the_job = _bacalhau")
     ran = shell.run(f"%bacalhau {line}")
     assert ran.error is not None
     assert ran.error[0] == "UsageError"

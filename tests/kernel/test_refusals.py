@@ -55,6 +55,7 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
         ("-i ./missing.csv", "1", "there is no file ./missing.csv", ""),
         ("-i '*.parquet'", "1", r"no file matches \*\.parquet", ""),
         ("-i nothing_here", "1", "there is no such variable", "write ./nothing_here"),
+        ("-i kpet", "1", "there is no such variable", "Did you mean kept?"),
         ("-i plain,huge.x", "1", "there is no file plain,huge.x", "-i plain -i huge.x"),
         ("--env-file missing.env", "1", "there is no file missing.env", ""),
         ("--env-file bad.env", "1", "begins with BACALHAU_", ""),
@@ -146,6 +147,10 @@ def test_an_endpoint_that_does_not_answer(shell: Kernel) -> None:
         assert "http://127.0.0.1:9 can't be reached" in refused_text
         assert "--fallback" in refused_text
         assert "Traceback" not in refused_text
+        here = shell.run("%%bacalhau --fallback\n6 * 7")
+        assert here.value == "42"
+        (trace,) = here.outputs[0]["content"]["metadata"]["bacalhau"]["notices"]
+        assert trace.startswith("Ran here instead: http://127.0.0.1:9 can't be reached")
     finally:
         shell.run("%bacalhau config api_url=")
 

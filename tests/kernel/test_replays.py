@@ -85,13 +85,14 @@ def test_replay_is_as_it_was(recorded: tuple[Path, dict[str, tuple[list[object],
 @pytest.mark.parametrize(
     ("setup", "cell", "said"),
     [
+        ("prices['tea'] = 9", CELLS["value"], ["The input prices has another value: of the same kind and size (dict, "]),
         ("prices['water'] = 1", CELLS["value"], ["The input prices is another: dict,"]),
         ("", CELLS["expression"].replace("(3)", "(4)"), ["Its line 1 is now '[n * n for n in range(4)]', and was '[n * n for n in range(3)]'"]),
         ("", CELLS["expression"].replace("%%bacalhau", "%%bacalhau --memory 1GB"), ["--memory: 1GB now, not asked for when it was recorded"]),
         ("", CELLS["exit"].replace("exit", "exit $X;").replace("bash\n", "bash -e X=3\n"), ["Its line 1 is now", "The variable X is another"]),
         ("", "%%bacalhau\nimport this_and_that\nthis_and_that.nothing_alike()", ["lesson.yaml has none like it"]),
     ],
-    ids=["input", "code", "option", "variable", "none"],
+    ids=["value", "input", "code", "option", "variable", "none"],
 )  # fmt: skip
 def test_a_changed_cell_says_what_changed(recorded: tuple[Path, object], tmp_path: Path, setup: str, cell: str, said: list[str]) -> None:
     """A cell that was not recorded so is an error that says what differs and how to record it."""

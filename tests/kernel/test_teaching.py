@@ -66,6 +66,8 @@ def test_the_teachers_key_and_cluster_are_out_of_reach(graded: Kernel, cluster: 
     assert "runtime bacalhau is not among what the policy" in said[1].text
     assert "Ask in room 101." in said[1].text
     assert said[5].value == "[]"
+    assert re.search(r"runtime +local, because the policy .*policy.toml allows runtime local alone\n", said[6].text)
+    assert re.search(r"policy +.*policy.toml \(%bacalhau policy says what it allows\)\n", said[6].text)
     assert [ran.text for ran in said if KEY in ran.text] == []
     assert len(cluster.server.requests) == before
 

