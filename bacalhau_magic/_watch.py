@@ -19,7 +19,7 @@ from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
 from ._packets import Assembler, Packet, Text
 from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
-from ._wire import STDOUT, TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
+from ._wire import STDERR, STDOUT, TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
 from .client import Client, LogOver, LogText, Reader
 from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
 
@@ -38,6 +38,10 @@ _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 _BATCH = 500
 _CUT_LOG = range(2040, 2052)
 """Characters of a finished log that nodes before 1.8 serve: its first 2,048 bytes, and a newline."""
+_LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 60.0))
+"""Seconds before a finished log is opened once more, and how long it may stay silent: a node serves one log at a time."""
+_NEVER_BEGAN = ("image", "command", "inputs")
+"""Causes of executions that have no log: a node keeps a stream that asks for it open, and all others wait behind that."""
 _MAX_BACKGROUND_STREAMS = 16
 _background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
 
@@ -180,7 +184,7 @@ class _Watch:
                 record = yield from self._record()
             if stop.requested.is_set():
                 stop.delivered.set()
-            yield from self._rest_of_log(record)
+            yield from self._rest_of_log(record, stop)
             yield from self._shown(self.assembler.finish())
             if self.ledger and record.state in TERMINAL:
                 self.ledger.finished(self.ref.job_id, record.state, record.job.took)
@@ -522,21 +526,38 @@ class _Watch:
             yield from self._contact()
             return JobRecord(job, tuple(executions), tuple(self.history))
 
-    def _rest_of_log(self, record: JobRecord) -> Iterator[JobEvent]:
+    def _rest_of_log(self, record: JobRecord, stop: StopRequest) -> Iterator[JobEvent]:
         """What of the log is still missing now that the job is over."""
         ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
         tried = ran or [execution for execution in record.executions if execution.node_id]
-        if not tried:
+        if not tried or (not ran and self.cause and self.cause.kind in _NEVER_BEGAN):
             return
         if self.reader:
             yield from self._read(until_silent=0.3 if ran else 0.05)
-        tries = (0.05, 0.2, 0.5, 1.0)[: 4 if self.nonce else 2] if ran else (0.0,)
-        for pause in tries:
-            if self._has_all(ran):
+        if ran and not self._has_all(ran):
+            yield from self._from_record(ran[-1])
+        for number, (pause, patience) in enumerate(_LAST_READS if ran else ((0.0, 1.0),)):
+            silent = self.reader is not None
+            if self._has_all(ran) or stop.requested.is_set() or number >= (2 if not self.nonce else len(_LAST_READS) if silent else 4):
                 return
+            if silent and number == 2:
+                yield Noticed("The node is slow to serve the job's log: the result is waited for.")
             time.sleep(pause)
             self._open(follow=False, execution_id=tried[-1].id)
-            yield from self._read(until_silent=4.0 if ran else 1.0)
+            yield from self._read(until_silent=patience)
+
+    def _from_record(self, execution: Execution) -> Iterator[JobEvent]:
+        """A short log, which stands whole in the execution's record: a small result needs no stream."""
+        output = execution.run_output
+        if output is None or not output.stdout or output.stdout_truncated or output.stderr_truncated:
+            return
+        if max(len(output.stdout), len(output.stderr)) >= min(_CUT_LOG):
+            return
+        self._drop_reader(keep_slot=True)
+        if self.read_before:
+            self.assembler.restart()
+        self.read_before = True
+        yield from self._shown(self.assembler.feed(STDERR, output.stderr) + self.assembler.feed(STDOUT, output.stdout))
 
     def _has_all(self, ran: list[Execution]) -> bool:
         if self.assembler.complete:

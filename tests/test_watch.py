@@ -136,6 +136,62 @@ def test_silent_stream_loses_nothing(server: Server, client: Client) -> None:
     assert printed(events) == "all of it"
 
 
+def test_short_result_needs_no_log(server: Server, client: Client) -> None:
+    """A result whose log stands whole in the job's record comes from there when every stream stays silent."""
+    job = JobScript(server)
+    job.begin()
+    small = pack_bundle({"outcome": "ok", "exit_code": 0}, [("value", "", b"42")])
+
+    def logs(stream: Socket, _: int) -> None:
+        job.end()
+        job.executions[-1]["RunOutput"] |= {"Stdout": "".join(packets(small, text="said\n")), "stderr": "warned\n"}
+        stream.stay()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == small
+    assert (printed(events), ended(events).stderr) == ("said\n", "warned\n")
+    assert server.streams == 1
+
+
+def test_log_that_comes_late_is_waited_for(server: Server, client: Client) -> None:
+    """Streams of a finished job that stay silent, as while the node serves another's log, are waited for, and that is said."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            job.end()
+        if number < 4:
+            return stream.stay()
+        for line in packets(BLOB):
+            stream.line(line)
+        return stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert ended(events).blob == BLOB
+    assert [event.sentence for event in events if isinstance(event, Noticed)] == [
+        "The node is slow to serve the job's log: the result is waited for."
+    ]
+
+
+def test_log_of_what_never_began_is_not_asked_for(server: Server, client: Client) -> None:
+    """An execution whose command is not in the image has no log: none is asked for once the job is over."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        if not job.executions:
+            job.fail('executable file not found: exec: "nosuchcmd"')
+        stream.stay()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    assert [event.cause.kind for event in events if isinstance(event, CauseFound)] == ["command"]
+    assert server.streams == 1
+
+
 def test_stream_that_never_closes_holds_nothing_up(server: Server, client: Client) -> None:
     """The state ends the wait, not the stream."""
     job = JobScript(server)

@@ -55,9 +55,18 @@ def test_unknown_job(place: Place) -> None:
     """A job that it does not have is a NotFoundError in its own words."""
     if not place.runs:
         place.scenarios["hello"].server.on("GET", "/orchestrator/jobs/j-0000.*", _answer("job-not-found"))
-    for ask in (place.client.job, place.client.executions, place.client.history):
+    unknown = "j-00000000-0000-0000-0000-000000000000"
+    with pytest.raises(NotFoundError, match="job not found"):
+        place.client.job(unknown)
+    if place.runs and not place.keeps_logs:
+        # A node of 1.6.0 says "bucket not found" of the executions, and gives an empty history.
+        with pytest.raises(NotFoundError):
+            place.client.executions(unknown)
+        assert place.client.history(unknown) == ([], "")
+        return
+    for ask in (place.client.executions, place.client.history):
         with pytest.raises(NotFoundError, match="job not found"):
-            ask("j-00000000-0000-0000-0000-000000000000")
+            ask(unknown)
 
 
 def _answer(name: str) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import images
 import pytest
 from embedded import Node, job, running
 
@@ -224,6 +225,6 @@ def test_the_command_line_runs_containers(cli: Ask) -> None:
     """`docker run` runs a container, or says as a real node does that there is no engine."""
     node: Node = cli.node  # type: ignore[attr-defined]
     if has_engine(node):
-        assert "hello" in cli("docker", "run", "--follow", "busybox:stable", "echo", "hello")
+        assert "hello" in cli("docker", "run", "--follow", images.IMAGE, "echo", "hello")
     else:
         assert "does not support docker, only host" in cli("docker", "run", "busybox:stable", "echo", "hello")
