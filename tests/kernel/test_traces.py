@@ -1,9 +1,12 @@
-"""Spans by the real OpenTelemetry SDK in a real kernel, kept in memory; and nothing of it where it is not used."""
+"""Spans by the real OpenTelemetry SDK in a real kernel, kept in memory or sent by OTLP; and nothing of it where it is not used."""
 
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -102,3 +105,79 @@ def test_nothing_where_it_is_not_used(batch: Kernel) -> None:
     ran = batch.run("%%bacalhau -o found\nimport os\nfound = [name for name in os.environ if name.startswith('TRACE')]")
     assert ran.error is None, ran.text
     assert batch.run("found, [name for name in __import__('sys').modules if name.startswith('opentelemetry')]").value == "([], [])"
+
+
+# A collector, as a cluster's operator has one
+
+EXPORTING = """
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+provider = TracerProvider(resource=Resource.create({'service.name': 'a notebook'}))
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint='{url}/v1/traces')))
+trace.set_tracer_provider(provider)
+"""
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[Any]]]:
+    """A collector of OTLP over HTTP: its address, and the decoded requests that it was sent."""
+    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="the OTLP exporter is not installed")
+    taken: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+            taken.append(service.ExportTraceServiceRequest.FromString(body))
+            answer = service.ExportTraceServiceResponse().SerializeToString()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", taken
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_collector_gets_a_cells_spans() -> None:
+    """Exported by OTLP over HTTP, a cell's spans reach a collector with their names, parents and polls, and carry nothing of the user's."""
+    with collector() as (url, taken):
+        made = start(live=False)
+        try:
+            assert made.run(EXPORTING.replace("{url}", url)).error is None
+            assert made.run("%%bacalhau -o x -e TOKEN=hidden-env\nx = 'hidden-' + 'value'  # hidden-code").error is None
+            assert made.run("provider.force_flush()").value == "True"
+        finally:
+            made.stop()
+    sent = [resource for request in taken for resource in request.resource_spans]
+    found = {
+        span.name: span
+        for resource in sent
+        for scope in resource.scope_spans
+        if scope.scope.name == "bacalhau_magic"
+        for span in scope.spans
+    }
+    assert set(found) == {f"bacalhau.{part}" for part in ("job", "pack", "submit", "wait", "collect", "bind")}
+    job = found["bacalhau.job"]
+    assert {span.parent_span_id for name, span in found.items() if name != "bacalhau.job"} == {job.span_id}
+    assert all(job.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano for span in found.values())
+    assert "poll" in {event.name for event in found["bacalhau.wait"].events}
+    facts = {fact.key: fact.value for fact in job.attributes}
+    assert facts["bacalhau.job.id"].string_value.startswith("j-")
+    assert {fact.value.string_value for resource in sent for fact in resource.resource.attributes if fact.key == "service.name"} == {
+        "a notebook"
+    }
+    assert "hidden-" not in str(taken)
