@@ -89,7 +89,8 @@ class Gateway:
         self.seen.append((method, path.partition("?")[0], given))
         if given not in self.accepts and path.partition("?")[0] not in self.open_paths:
             connection.sendall(self._refusal("Missing Authorization header" if not given else self.reason))
-            connection.settimeout(5)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(0.5)
             while connection.recv(65536):  # a body that is not read would break the connection before its answer is
                 pass
             return
