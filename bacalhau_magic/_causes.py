@@ -113,7 +113,7 @@ def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -
     found = [
         _failure(item.execution_id, places.get(item.execution_id, ""), item.event.message, item.event.topic, item.event.details)
         for item in history
-        if item.execution_id and (str(item.event.details.get("IsError", "")).lower() == "true" or _ENDED.search(item.event.message))
+        if item.execution_id and (str(item.event.details.get("IsError", "")).lower() == "true" or _OVER.search(item.event.message))
     ]
     known = {failure.execution for failure in found}
     return found + [
@@ -124,6 +124,8 @@ def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -
 
 
 _ENDED = re.compile(r"node has disappeared|due to node restart", re.IGNORECASE)
+_OVER = re.compile(rf"{_ENDED.pattern}|^rejected bid:", re.IGNORECASE)
+"""Messages of executions that are over, which the server marks as no error."""
 
 
 def _failure(execution: str, node: str, message: str, topic: str, details: Mapping[str, object]) -> _Failure:
@@ -151,6 +153,8 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
         kind: CauseKind = "restarted" if "restart" in message.lower() else "node-lost"
         what = "was restarted while the job ran" if kind == "restarted" else "was lost while the job ran"
         return Cause(kind, f"The node {short(node) or 'that ran it'} {what}.", "Run the cell again.", node=node)
+    if refused := re.match(r"rejected bid: *(.*)", message):
+        return _refused(refused[1], node, alone)
     if "executable file not found" in message or re.search(r"exec: .*no such file or directory|exec format error", message):
         name = re.search(r'exec: "([^"]+)"', message)
         what = f"The command {name[1]!r} is not in the image" if name else "The job's command is not in the image"
@@ -179,6 +183,21 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
             node=node,
         )
     return Cause("failed", f"The job failed{place}: {message.rstrip('.') or 'the server gave no reason'}.", failure.hint, node=node)
+
+
+def _refused(reason: str, node: str, alone: bool) -> Cause:
+    """A node looked at the job and did not take it; the server leaves the job waiting without a word."""
+    if variable := re.search(r"does not resolve environment variable ([^\s:]+)", reason):
+        return Cause(
+            "unplaceable",
+            f"The node {short(node) or 'that was asked'} does not let jobs have {variable[1]!r} of its environment.",
+            "Whoever runs the node can allow it there (Compute.Env.AllowList); --secret-in-spec sends the value in clear.",
+            repeats=alone,
+            lines=(reason,),
+            node=node,
+        )
+    words = reason.rstrip(".") or "it gave no reason"
+    return Cause("unplaceable", f"The node {short(node) or 'that was asked'} refused the job: {words}.", repeats=alone, node=node)
 
 
 def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool) -> Cause:

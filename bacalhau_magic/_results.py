@@ -185,7 +185,13 @@ def _without_bundle(
         error = _exit(result, code)
         return replace(result, outcome=_outcome(error), error=error)
     wrapped = bool(record.job.task.meta.get(META_NONCE))
-    if ended.cut and not problem:
+    if ended.silent:
+        error = MissingResultError(
+            "The job completed, and its node has not served its log yet: a node serves one log at a time.",
+            job_id=job_id,
+            hint=f"The log is kept for an hour, before version 1.8 only 2,048 bytes of it: %bacalhau get {job_id} asks for the result again.",
+        )
+    elif ended.cut and not problem:
         error = MissingResultError(
             "The job completed, and its log can't be read to its end any more, so the result is lost.",
             job_id=job_id,

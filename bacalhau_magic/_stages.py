@@ -380,6 +380,8 @@ class Ended:
     """The job was still installing its packages: its cell had not begun."""
     cut: bool = False
     """The log of a job that ran to its end was not read to its end, so what is here need not be all of it."""
+    silent: bool = False
+    """And that is because the node has not served it yet: the last stream was open and said nothing."""
 
 
 @dataclass(frozen=True, slots=True)

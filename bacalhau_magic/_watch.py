@@ -38,7 +38,7 @@ _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 _BATCH = 500
 _CUT_LOG = range(2040, 2052)
 """Characters of a finished log that nodes before 1.8 serve: its first 2,048 bytes, and a newline."""
-_LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 60.0))
+_LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 300.0))
 """Seconds before a finished log is opened once more, and how long it may stay silent: a node serves one log at a time."""
 _NEVER_BEGAN = ("image", "command", "inputs")
 """Causes of executions that have no log: a node keeps a stream that asks for it open, and all others wait behind that."""
@@ -192,7 +192,8 @@ class _Watch:
             ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
             cut = bool(ran) and not (self.assembler.complete or self.clean_end or self._is_whole(ran))
             texts = {stream: "".join(pieces) for stream, pieces in self.texts.items()}
-            yield Ended(record, blob, problem, **texts, cut=cut, installing=self.installing and self.assembler.started is None)
+            installing = self.installing and self.assembler.started is None
+            yield Ended(record, blob, problem, **texts, cut=cut, silent=cut and self.reader is not None, installing=installing)
         finally:
             self._drop_reader()
 

@@ -189,6 +189,15 @@ def test_completed_without_a_result() -> None:
     assert got.stdout == "text"
 
 
+@pytest.mark.parametrize("problem", ["", "The result is incomplete: 1 of 6 packets are missing."])
+def test_log_that_has_not_been_served(problem: str) -> None:
+    """A result whose log the node has not served yet is not called lost: the error says how to ask again."""
+    got = bare(Ended(record(), None, problem, cut=True, silent=True))
+    assert isinstance(got.error, MissingResultError)
+    assert "has not served its log yet" in got.error.message
+    assert f"%bacalhau get {REF.job_id}" in got.error.hint
+
+
 def test_incomplete_result() -> None:
     """Packets that are incomplete are an error, never a shorter value."""
     got = bare(Ended(record(), None, "The result is incomplete: 1 of 6 packets are missing."))

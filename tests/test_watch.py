@@ -13,6 +13,7 @@ import pytest
 from scripted import JOB, NODE, JobScript, Recorded, Server, Socket
 
 from bacalhau_magic import _marks, _watch
+from bacalhau_magic._causes import causes, main
 from bacalhau_magic._ledger import Ledger, Row
 from bacalhau_magic._stages import CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
 from bacalhau_magic._wire import Job
@@ -174,6 +175,21 @@ def test_log_that_comes_late_is_waited_for(server: Server, client: Client) -> No
     assert [event.sentence for event in events if isinstance(event, Noticed)] == [
         "The node is slow to serve the job's log: the result is waited for."
     ]
+
+
+def test_stop_ends_the_wait_for_a_late_log(server: Server, client: Client) -> None:
+    """Whoever stops a job that is over waits no longer for its log, and is told that the log may still come."""
+    job = JobScript(server)
+    job.begin()
+    stop = _watch.StopRequest()
+
+    def logs(stream: Socket, number: int) -> None:
+        job.end() if number == 1 else stop.ask("enough")
+        stream.stay()
+
+    server.on_logs(logs)
+    end = ended(list(watch(client, stop=stop)))
+    assert (end.blob, end.silent, end.record.state, server.streams) == (None, True, "Completed", 2)
 
 
 def test_log_of_what_never_began_is_not_asked_for(server: Server, client: Client) -> None:
@@ -559,6 +575,31 @@ def test_waiting_without_a_node_is_explained_at_once(server: Server, client: Cli
             stop.ask("seen")
     assert (seen[0].kind, seen[0].sentence) == ("unplaceable", "No node can take the job: it asks for 1 GPU.")
     assert seen[0].lines == ("n-2e2b7e09 has no GPU",)
+
+
+REJECTED = "rejected bid: this node does not resolve environment variable KEY: environment variable 'KEY' is not in allowed patterns"
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (REJECTED, "The node n-2e2b7e09 does not let jobs have 'KEY' of its environment."),
+        ("rejected bid: docker engine component not found", "The node n-2e2b7e09 refused the job: docker engine component not found."),
+    ],
+)
+def test_rejected_bid_is_told_and_ends_the_job(server: Server, client: Client, message: str, sentence: str) -> None:
+    """A node that takes no part is told in its words, and ends a job that the server would leave pending without a word."""
+    job = JobScript(server)
+    job.add("Requested execution on n-2e2b7e09", "Scheduling", job.execution, NodeID=NODE)
+    job.add(message, "Exec Scanning", job.execution)
+    job.executions.append({"ID": job.execution, "NodeID": NODE, "ComputeState": {"StateType": 4, "Message": message}})
+    events = list(watch(client, poll_interval=5.0))
+    assert [event.cause.sentence for event in events if isinstance(event, CauseFound)] == [sentence]
+    assert job.stops == ["bacalhau-magic: unplaceable"]
+    record = ended(events).record
+    after = main(causes(record.history, record.executions, record.job, client.nodes()))
+    assert after is not None
+    assert (after.sentence, after.kind) == (sentence, "unplaceable")
 
 
 def test_full_node_is_waited_for(server: Server, client: Client) -> None:

@@ -7,6 +7,7 @@ break. It can be closed from another thread at any time.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from types import TracebackType
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .._stages import Endpoint
 
 _MAX_FRAME = 4_000_000
+_LOGGER = logging.getLogger("bacalhau_magic.logs")
+_LOGGER.addHandler(logging.NullHandler())
+"""Else a stream that is closed here while the server writes leaves websockets' traceback on the notebook's stderr."""
 
 
 class LogStreamError(ApiError):
@@ -117,6 +121,7 @@ def open_stream(
         "close_timeout": 0.2,
         "max_size": _MAX_FRAME,
         "max_queue": 256,
+        "logger": _LOGGER,
     }
     try:
         if endpoint.socket:
