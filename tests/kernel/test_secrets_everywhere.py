@@ -61,42 +61,6 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANTED_TOKEN", SECRET)
 
 
-@pytest.fixture(scope="module", params=["process", pytest.param("container", marks=pytest.mark.container)])
-def ran_by(request: pytest.FixtureRequest) -> Iterator[tuple[Kernel, str]]:
-    """A kernel with the secret, and the options with which its cells run by that executor."""
-    if request.param == "process":
-        kernel: Kernel = request.getfixturevalue("bare")
-        kernel.run(f"import os\nos.environ['PLANTED_TOKEN'] = {SECRET!r}")
-        yield kernel, ""
-        return
-    kernel = start(live=False, PLANTED_TOKEN=SECRET)
-    yield kernel, f"--image {images.IMAGE}"
-    kernel.stop()
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_by_every_executor(ran_by: tuple[Kernel, str], name: str) -> None:
-    """A cell that does with its secret what it likes leaves it in no output, error, attribute, log or spec, plain or encoded."""
-    kernel, options = ran_by
-    line, cell = CELLS[name]
-    ran = kernel.run(f"%%bacalhau {options} --secret PLANTED_TOKEN {line}\n{CODE}{cell}")
-    assert seen(everything(ran)) == []
-    looks = kernel.run(LOOK)
-    assert looks.error is None, looks.text
-    assert seen(everything(looks)) == []
-    marks = everything(ran) + everything(looks)
-    assert MARK in marks or "holds the secret PLANTED_TOKEN" in marks, "the cell did not use its secret: " + ran.text
-
-
-def test_no_file_of_the_node_has_it(ran_by: tuple[Kernel, str]) -> None:
-    """The node's state, its logs and the ledger have nothing of it after these jobs, in their results neither."""
-    kernel, options = ran_by
-    ran = kernel.run(f"%%bacalhau {options} --secret PLANTED_TOKEN --files kept\n{CODE}{SAYS}open('outputs/fine', 'w').write('x')\nlen(s)")
-    assert ran.value == str(len(SECRET)), ran.text
-    home = kernel.run("import os; print(os.environ['XDG_DATA_HOME'], os.environ['XDG_RUNTIME_DIR'])").text.split()
-    assert below(*map(Path, home)) == []
-
-
 SCRIPT = f"""
 import logging, traceback
 logging.basicConfig(level=logging.DEBUG)
@@ -150,3 +114,60 @@ def test_a_cached_result(planted: None, place: Path) -> None:
         assert below(*folders, Path(os.environ["HOME"])) == []
     finally:
         kernel.stop()
+
+
+def test_across_a_restart(planted: None, place: Path) -> None:
+    """A background job whose kernel ended is attached to by the next one, which gets its value and sees none of its secret."""
+    first = start(live=False, folder=place)
+    cell = f"%%bacalhau --bg --job far --secret PLANTED_TOKEN -o size\n{CODE}{SAYS}import time; time.sleep(2); size = len(s)"
+    try:
+        assert seen(everything(first.run(cell))) == []
+        job = (first.run("far.id").value or "").strip("'")
+    finally:
+        first.stop()
+    second = start(live=True, folder=place)
+    try:
+        for look in (f"%bacalhau attach {job} -o size", LOOK):
+            assert seen(everything(second.run(look))) == [], look
+        assert second.run("size").value == str(len(SECRET))
+    finally:
+        second.stop()
+
+
+# By every executor: last, because the one without bubblewrap changes this process's PATH until the module's end
+
+
+@pytest.fixture(scope="module", params=[pytest.param("container", marks=pytest.mark.container), "process"])
+def ran_by(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernel, str]]:
+    """A kernel with the secret, and the options with which its cells run by that executor."""
+    if request.param == "process":
+        kernel: Kernel = request.getfixturevalue("bare")
+        kernel.run(f"import os\nos.environ['PLANTED_TOKEN'] = {SECRET!r}")
+        yield kernel, ""
+        return
+    kernel = start(live=False, folder=tmp_path_factory.mktemp("contained"), PLANTED_TOKEN=SECRET)
+    yield kernel, f"--image {images.IMAGE}"
+    kernel.stop()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_by_every_executor(ran_by: tuple[Kernel, str], name: str) -> None:
+    """A cell that does with its secret what it likes leaves it in no output, error, attribute, log or spec, plain or encoded."""
+    kernel, options = ran_by
+    line, cell = CELLS[name]
+    ran = kernel.run(f"%%bacalhau {options} --secret PLANTED_TOKEN {line}\n{CODE}{cell}")
+    assert seen(everything(ran)) == []
+    looks = kernel.run(LOOK)
+    assert looks.error is None, looks.text
+    assert seen(everything(looks)) == []
+    marks = everything(ran) + everything(looks)
+    assert MARK in marks or "holds the secret PLANTED_TOKEN" in marks, "the cell did not use its secret: " + ran.text
+
+
+def test_no_file_of_the_node_has_it(ran_by: tuple[Kernel, str]) -> None:
+    """The node's state, its logs and the ledger have nothing of it after these jobs, in their results neither."""
+    kernel, options = ran_by
+    ran = kernel.run(f"%%bacalhau {options} --secret PLANTED_TOKEN --files kept\n{CODE}{SAYS}open('outputs/fine', 'w').write('x')\nlen(s)")
+    assert ran.value == str(len(SECRET)), ran.text
+    home = kernel.run("import os; print(os.environ['XDG_DATA_HOME'], os.environ['XDG_RUNTIME_DIR'])").text.split()
+    assert below(*map(Path, home)) == []
