@@ -30,7 +30,11 @@ KEYRING = "bacalhau-magic"
 _LONGEST = 48_000
 """Bytes of all secrets of a job together: they travel in one header."""
 
-_NAMES = re.compile(r"(^|_)key(_|$)|apikey|token$|token_|passw(or)?d|passphrase|secret|credential", re.IGNORECASE)
+_NAMES = re.compile(
+    r"(^|_)(key|auth|private)s?(_|$)|(^|_)(pass|pwd|creds?)$|(api|access|secret|ssh)key|authori[sz]ation|token$|token_|passw(or)?d"
+    r"|passphrase|secret|credential",
+    re.IGNORECASE,
+)
 
 _T = TypeVar("_T")
 

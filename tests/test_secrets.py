@@ -102,7 +102,12 @@ def test_names_that_sound_secret() -> None:
     """Keys, tokens and passwords are told from other names."""
     for name in ("API_KEY", "KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "GITHUBTOKEN", "DB_PASSWORD", "PASSWD", "apikey", "CREDENTIALS"):
         assert _secrets.looks_secret([name]) == name
-    assert _secrets.looks_secret(["KEYBOARD", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "PATH", "PASS_COUNT"]) == ""
+    for name in ("DB_PASS", "SMTP_AUTH", "AUTHORIZATION", "SSHKEY", "API_KEYS", "PRIVATE", "AWS_CREDS", "ROOT_PWD"):
+        assert _secrets.looks_secret([name]) == name
+    assert (
+        _secrets.looks_secret(["KEYBOARD", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "PATH", "PASS_COUNT", "AUTHOR", "PASSAGE"])
+        == ""
+    )
 
 
 def test_values_in_no_repr(session: Session) -> None:
