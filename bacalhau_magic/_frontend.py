@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .progress import Place
+    from .progress import Audience, Place
 
 
 class FrontEnd:
@@ -17,6 +17,8 @@ class FrontEnd:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._audiences: dict[str, Audience] = {}
+        """Front ends by the session that their messages name."""
 
     @property
     def kernel(self) -> Any:
@@ -28,6 +30,14 @@ class FrontEnd:
         if self.kernel is None:
             return "terminal" if sys.stdout.isatty() or sys.stderr.isatty() or not _is_quiet(self._shell) else "batch"
         return "notebook" if self._parent().get("content", {}).get("allow_stdin", True) else "batch"
+
+    def audience(self) -> Audience:
+        """Who looks at the running cell; only a notebook's front end says which cell it is, a console does not."""
+        from .progress import Audience
+
+        audience = self._audiences.setdefault(str(self._parent().get("header", {}).get("session", "")), Audience())
+        audience.keeps_outputs = bool(self.cell())
+        return audience
 
     def cell(self) -> str:
         """The running cell's id, where the front end says one."""

@@ -57,6 +57,7 @@ class Bacalhau:
         display = around.display = ShellDisplay(self.shell, self._front, session)
         front = self._front
         around.place, around.cell, around.filename, around.kernel = front.place, front.cell, front.filename, front.kernel_id
+        around.audience = front.audience
         if front.kernel is not None:
             around.tell = display.tell
         self.shell.events.register("post_run_cell", self._after_cell)

@@ -40,7 +40,7 @@ class ShellDisplay(Display):
     def sending(self, job: RemoteJob) -> Iterator[None]:
         """A card while it is sent, and from then on; where there are no cards, the bundle once it was sent."""
         options, run = job.request.options, self._front.run()
-        if options.quiet or self._front.kernel is None or options.progress in ("text", "none") or self._front.place() != "notebook":
+        if options.quiet or options.progress in ("text", "none") or not self._draws_cards():
             yield
             if not options.quiet and (not run or run != self._announced):
                 self._publish(bundle("submitted"), {})
@@ -49,6 +49,10 @@ class ShellDisplay(Display):
             if not self._cards.join(run, job):
                 self._cards.open(run, job, lambda stop: self._lasting(job, stop))
             yield
+
+    def _draws_cards(self) -> bool:
+        """Whether a card can live on after its cell here, as far as is known."""
+        return self._front.kernel is not None and self._front.place() == "notebook" and not self._front.audience().is_console
 
     def _lasting(self, job: RemoteJob, stop: Stop) -> View:
         return self._session.view(job, on_stop=stop, static=bundle("submitted"))
@@ -104,11 +108,11 @@ class ShellDisplay(Display):
             self._publish(static, {})
 
     def news(self) -> None:
-        """On a terminal, which has no cards: say once which background jobs have failed."""
-        if self._front.kernel is not None or self._session.surroundings.place() != "terminal":
+        """On a terminal or a console, which have no cards: say once which background jobs have failed."""
+        if self._front.place() == "batch" or self._draws_cards():
             return
         for job in self._session.started:
-            if job.done() and not job.seen and not job.told and job.snapshot.phase == "failed":
+            if job.done() and job.is_sent and not job.seen and not job.told and job.snapshot.phase == "failed":
                 job.told = True
                 self.say(f"the job {job.name} failed: {job.snapshot.problem} Its error: job.result(), or %bacalhau wait {job.ref.short_id}")
 

@@ -32,7 +32,7 @@ from .client import Client, check_directory
 from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, RecordingError, ResultError
 from .node import _daemon
 from .options import JobOptions, value_of
-from .progress import Place, View, choose_view
+from .progress import Audience, Place, View, choose_view
 
 _TARGET_KEPT = 20.0
 """Seconds for which what was found of a place is believed; after that it is asked again."""
@@ -49,6 +49,7 @@ class Surroundings:
     filename: Callable[[], str] = lambda: "cell"
     kernel: Callable[[], str] = lambda: ""
     place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
+    audience: Callable[[], Audience] = Audience
     namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
     tell: Callable[[str], None] = lambda sentence: _told(sentence)
     """Shows what is going on, in one line that the next one replaces; "" takes it away."""
@@ -441,6 +442,7 @@ class Session:
             hidden=bound,
             on_stop=on_stop or (lambda _number: job.cancel()),
             static=static,
+            audience=self.surroundings.audience(),
         )
 
     def endpoints(self) -> list[Endpoint]:

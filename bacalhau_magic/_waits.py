@@ -107,7 +107,8 @@ class ForAll:
         if not waiting:
             yield lambda: None
             return
-        view = choose_view("auto", self.session.surroundings.place(), on_stop=lambda number: stop(waiting, number))
+        around = self.session.surroundings
+        view = choose_view("auto", around.place(), on_stop=lambda number: stop(waiting, number), audience=around.audience())
         try:
             view.open(overview())
             yield lambda: view.draw(overview())

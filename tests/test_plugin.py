@@ -47,7 +47,7 @@ def test_a_test_is_recorded_and_replayed(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TEST.replace('"n": 4', '"n": 400'))
     changed = pytest_in(tmp_path)
     assert changed.returncode == 1
-    assert "The input n is another" in changed.stdout
+    assert "The input n has another value" in changed.stdout
 
 
 def notebook(path: Path, *cells: tuple[str, str]) -> None:

@@ -15,6 +15,7 @@ import comm
 
 from .._snapshot import Snapshot
 from .._stages import seconds
+from . import _hearing
 from ._sequences import clean
 
 __all__ = ["COMM_ID", "JobsComm", "answer", "job", "jobs", "log", "past_job"]
@@ -39,6 +40,7 @@ class JobsComm:
         self._register()
         if hasattr(self._comm, "_reply_subshell_for"):  # see _card: be heard while the main thread is blocked
             self._comm._reply_subshell_for = lambda _data, default: default
+        _hearing.add(self._comm, steadily=False)
 
     def _register(self) -> None:
         """Known again, also after a front end that does not know the comm closed it."""
@@ -58,6 +60,7 @@ class JobsComm:
     def close(self) -> None:
         """Forget the comm; front ends are not told, for their panel keeps what it knows."""
         with suppress(Exception):
+            _hearing.drop(self._comm)
             comm.get_comm_manager().unregister_comm(self._comm)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from html import escape
 from typing import Any, Literal
 
 from .._snapshot import Snapshot
+from ._sequences import clean
 from ._view import Drawn
 
-__all__ = ["MIME_TYPE", "Outcome", "bundle", "outcome_of", "receipt"]
+__all__ = ["MIME_TYPE", "Outcome", "bundle", "live", "outcome_of", "receipt"]
 
 Outcome = Literal["completed", "failed", "stopped", "submitted"]
 
@@ -31,8 +33,16 @@ _HTML = (
     '<span aria-hidden="true" style="color: {colour}; font-weight: 700; display: inline-block; width: 16px;'
     ' margin-right: 8px; text-align: center">{icon}</span>'
     '<span style="font-weight: 600">{title}</span>'
-    "</div>"
+    "{more}</div>"
 )
+_MORE = ' <span style="color: var(--jp-ui-font-color2, #5f6773)">{text}</span>'
+_TONES: Mapping[str, tuple[str, str]] = {
+    "run": ("▶", "var(--jp-brand-color1, #1669c9)"),
+    "warn": ("◷", "var(--jp-warn-color1, #8f5a00)"),
+    "bad": ("✕", "var(--jp-error-color1, #b3261e)"),
+    "ok": ("✓", "var(--jp-success-color1, #1a7f4b)"),
+    "quiet": ("■", "var(--jp-ui-font-color2, #5f6773)"),
+}
 
 
 def bundle(outcome: Outcome) -> dict[str, Any]:
@@ -40,8 +50,20 @@ def bundle(outcome: Outcome) -> dict[str, Any]:
     icon, title, colour = _LOOK[outcome]
     return {
         "text/plain": f"bacalhau: {outcome}",
-        "text/html": _HTML.format(icon=icon, title=title, colour=colour),
+        "text/html": _HTML.format(icon=icon, title=title, colour=colour, more=""),
         MIME_TYPE: {"version": 1, "outcome": outcome},
+    }
+
+
+def live(snapshot: Drawn) -> dict[str, Any]:
+    """What stands in the card's place while the job runs, where there are no cards: one line; at the end the bundle takes its place."""
+    icon, colour = _TONES[snapshot.tone]
+    words = clean(" · ".join(part for part in (snapshot.line, snapshot.problem) if part), colours=False)
+    title = words[: len(snapshot.title)]
+    more = _MORE.format(text=escape(words[len(title) :].strip(" ·"))) if len(words) > len(title) else ""
+    return {
+        "text/plain": f"bacalhau: {words}",
+        "text/html": _HTML.format(icon=icon, title=escape(snapshot.title), colour=colour, more=more),
     }
 
 

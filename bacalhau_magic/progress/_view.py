@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 from .._overview import Overview
 from .._snapshot import Snapshot
+from ._audience import Audience
 
 __all__ = ["Drawn", "NoView", "Place", "Progress", "View", "choose_view"]
 
@@ -79,15 +80,17 @@ def choose_view(
     hidden: frozenset[str] = frozenset(),
     on_stop: Callable[[int | None], None] | None = None,
     static: Mapping[str, Any] | None = None,
+    audience: Audience | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
 ) -> View:
     """The view for a place: a card in a notebook, text in a terminal, nothing in batch.
 
     `logs` shows the job's log while it runs, without the streams named in `hidden`; `on_stop` is called when the card's Stop button is pressed, perhaps on
-    another thread, with a job's number of many or None for all; `static` is what is saved beside a card that lives on after its cell. `out` and `err` are
-    where text goes: the job's stdout, and its stderr with the status lines.
+    another thread, with a job's number of many or None for all; `static` is what is saved beside a card that lives on after its cell. `audience` is who looks
+    at a notebook's cell. `out` and `err` are where text goes: the job's stdout, and its stderr with the status lines.
     """
+    audience = audience or Audience(draws_cards=True)
     if kind == "none" or place == "batch":
         return NoView()
 
@@ -98,9 +101,10 @@ def choose_view(
         beside = err or (to if place == "notebook" else sys.stderr)
         return TextView(to, beside, logs=logs, hidden=hidden, summary=place == "terminal", overwrites=place == "notebook")
 
-    if place == "terminal" or kind == "text":
+    if place == "terminal" or kind == "text" or (kind == "auto" and audience.is_console):
         return text()
     from ._card import CardView  # 0.15 s of imports, which a terminal need not wait for
 
-    # A card that lives on after its cell has no cell to write text into.
-    return CardView(logs=logs, on_stop=on_stop, static=static, instead=text if static is None else None)
+    if kind == "widget":
+        audience = Audience(audience.keeps_outputs, draws_cards=True)
+    return CardView(logs=logs, on_stop=on_stop, static=static, audience=audience, instead=text)

@@ -401,6 +401,11 @@ function jobsCard(send) {
   };
 }
 
+/** Tell the kernel that here is who draws cards: where nobody says so it shows text. */
+function initialize({ model }) {
+  model.send({ kind: "here" });
+}
+
 function render({ model, el }) {
   let kind = "";
   let card = null;
@@ -432,4 +437,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 from gateway import gateway
-from habits import SLEEPER, outcomes, restart_and_attach, running, shell_habits, two_quick_interrupts
+from habits import (
+    SLEEPER,
+    WAITS,
+    an_outage,
+    outcomes,
+    restart_and_attach,
+    run_all,
+    running,
+    shell_habits,
+    stop_on_the_card,
+    stop_while_a_line_waits,
+    two_quick_interrupts,
+)
 from kernels import Kernel, start
-from scripted import JOB, JobScript, Server
+from scripted import Server
 
 from bacalhau_magic.node import _daemon
 
@@ -72,29 +83,13 @@ def test_interrupts_at_any_moment_are_ours(live: Kernel, habit: str) -> None:
 
 def test_stop_on_the_card_raises(live: Kernel) -> None:
     """A press on Stop while the cell waits stops the job on the node, and the cell raises JobStoppedError."""
-    request = running(live, f"%%bacalhau\n{SLEEPER.format(60)}")
-    live.press({"kind": "stop"})
-    ran = live.collect(request, 20)
-    assert ran.error is not None
-    assert ran.error[0] == "JobStoppedError"
-    assert outcomes(ran) == ["stopped"]
-    assert "stopped" in live.run("%bacalhau show last").text
-
-
-WAITS = ("%bacalhau wait last", "got = %bacalhau attach last", "if True:\n    %bacalhau wait last", "%bacalhau wait --all")
+    stop_on_the_card(live)
 
 
 @pytest.mark.parametrize("code", WAITS)
 def test_stop_is_heard_while_a_line_waits(live: Kernel, code: str) -> None:
     """A press on Stop is heard while %bacalhau wait or attach waits, by a front end that knows no subshells; the line raises JobStoppedError."""
-    running(live, f"%%bacalhau --bg\n{SLEEPER.format(60)}")
-    cards = len(live.cards)
-    request = live.send(code)
-    live.until(lambda _snapshot: len(live.cards) > cards)
-    live.press({"kind": "stop"})
-    ran = live.collect(request, 20)
-    assert ran.error is not None
-    assert ran.error[0] == "JobStoppedError"
+    stop_while_a_line_waits(live, code)
 
 
 def test_a_line_that_waits_has_the_shell_s_own_habits(live: Kernel) -> None:
@@ -182,30 +177,6 @@ def test_wait_all_has_a_bar_with_its_parts(live: Kernel) -> None:
     card = live.until(lambda snapshot: snapshot["kind"] == "jobs" and ["run", "running", 1] in snapshot["parts"])
     assert (card["title"], card["parts"], len(card["rows"])) == ("2 jobs", [["ok", "completed", 1], ["run", "running", 1]], 2)
     assert live.collect(request).error is None
-
-
-def test_a_front_end_without_widgets_gets_text(live: Kernel) -> None:
-    """Where the front end closes the card's comm, because it has no widgets, the cell goes on in text: the state, and the log, once."""
-    request = live.send("%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep(4)\nprint('ends')\n6 * 7")
-    live.until(lambda _snapshot: True)
-    live.refuse()
-    ran = live.collect(request)
-    assert ran.error is None, ran.text
-    assert ran.value == "42"
-    assert "running on n-" in ran.stream("stdout")
-    assert ran.stream("stdout").count("ends") == 1
-    assert outcomes(ran) == ["completed"]
-
-
-def test_a_background_card_that_is_refused_leaves_bundle_and_receipt(live: Kernel) -> None:
-    """Where the front end has no widgets a background cell's bundle stays, and is told its job's end in the receipt; the job is awaited."""
-    ran = live.run("%%bacalhau --bg --job j\nimport time\ntime.sleep(2)\n6 * 7")
-    shown = ran.outputs[0]["content"]["transient"]["display_id"]
-    live.refuse()
-    told = live.update(shown, lambda content: content["metadata"].get("bacalhau", {}).get("outcome"))
-    assert told["data"]["text/plain"] == "bacalhau: submitted"
-    assert (told["metadata"]["bacalhau"]["outcome"], told["metadata"]["bacalhau"]["result"]) == ("completed", "value: int")
-    assert live.run("await j").value == "42"
 
 
 def test_a_background_failure_is_not_lost(live: Kernel) -> None:
@@ -371,41 +342,9 @@ def test_a_sleep_that_breaks_the_network_is_said_and_recovered_from(more: int) -
     assert len(door.paths("PUT")) == 1
 
 
-@pytest.fixture
-def far() -> Iterator[tuple[Kernel, Server, JobScript]]:
-    """A kernel whose endpoint is a scripted server with one job."""
-    with Server() as server:
-        script = JobScript(server)
-        server.on("PUT", "/orchestrator/jobs", {"JobID": JOB, "EvaluationID": "x"})
-        server.on("GET", "/orchestrator/jobs", {"Items": []})
-        server.on_logs(lambda stream, _: stream.stay())
-        kernel = start(live=True, BACALHAU_API_URL=server.url)
-        yield kernel, server, script
-        kernel.stop()
-
-
-def test_an_outage_is_said_and_ends_nothing(far: tuple[Kernel, Server, JobScript]) -> None:
+def test_an_outage_is_said_and_ends_nothing() -> None:
     """When the endpoint stops answering the card says so; a stop that can't be delivered is said, and sent once it answers again."""
-    kernel, server, script = far
-    request = kernel.send("%%bacalhau --queue-timeout 1h\n1")
-    kernel.until(lambda snapshot: snapshot.get("title") == "Sent" or snapshot.get("step", 0) > 1)
-    script.begin()
-    kernel.until(lambda snapshot: snapshot.get("place") == "on n-2e2b7e09")
-    down = [True]
-    server.on("GET", f"/orchestrator/jobs/{JOB}.*", lambda request: None if down else script._history(request))
-    server.on("DELETE", f"/orchestrator/jobs/{JOB}", lambda request: None if down else script._stop(request))
-    said = kernel.until(lambda snapshot: snapshot.get("tone") == "warn" and server.url in snapshot["problem"])
-    assert not said["over"]
-    kernel.press({"kind": "stop"})
-    kernel.until(lambda snapshot: any("sent at the next contact" in notice for notice in snapshot.get("notices", ())))
-    assert script.stops == []
-    down.clear()
-    server.on("GET", f"/orchestrator/jobs/{JOB}", lambda _: {"Job": script.job()})
-    server.on("GET", f"/orchestrator/jobs/{JOB}/executions", {"Items": []})
-    ran = kernel.collect(request)
-    assert ran.error is not None
-    assert ran.error[0] == "JobStoppedError"
-    assert script.stops == ["stopped from the notebook"]
+    an_outage()
 
 
 def test_a_flood_is_thinned_for_the_screen_and_whole_in_the_job(live: Kernel) -> None:
@@ -424,19 +363,8 @@ def test_a_flood_is_thinned_for_the_screen_and_whole_in_the_job(live: Kernel) ->
 
 
 def test_run_all(live: Kernel) -> None:
-    """Cells that are queued together run one after the other, each with its value."""
-    requests = [live.send(f"%%bacalhau\nprint({n})\n{n} * 10") for n in range(3)]
-    for n, request in enumerate(requests):
-        ran = live.collect(request)
-        assert ran.error is None, ran.text
-        assert (ran.stream("stdout"), ran.value) == (f"{n}\n", str(n * 10))
-
-
-def test_a_failed_cell_ends_run_all(live: Kernel) -> None:
-    """A cell that fails lets the cells that are queued behind it be aborted, as a local one."""
-    first, second = live.send("%%bacalhau\n1/0"), live.send("%%bacalhau\n2")
-    assert live.collect(first).reply["status"] == "error"
-    assert live.collect(second).reply["status"] == "aborted"
+    """Cells that are queued together run one after the other, each with its value; one that fails aborts those behind it, as a local one."""
+    run_all(live)
 
 
 def test_the_shell_s_own_habits(live: Kernel) -> None:

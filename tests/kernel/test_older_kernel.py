@@ -1,4 +1,4 @@
-"""The same in the newest ipykernel 6, in a folder of its own: there a cell's widgets are heard when the cell is over."""
+"""The same in the newest ipykernel 6, in a folder of its own: it takes one message at a time, and a card is heard all the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from habits import restart_and_attach, shell_habits, two_quick_interrupts
+from habits import (
+    WAITS,
+    an_outage,
+    restart_and_attach,
+    run_all,
+    shell_habits,
+    stop_on_the_card,
+    stop_while_a_line_waits,
+    two_quick_interrupts,
+)
 from kernels import Kernel, start
 
 SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep(60)"
@@ -26,10 +35,14 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def _before_the_installed(older: str) -> str:
+    return os.pathsep.join([older, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
 @pytest.fixture
 def kernel(older: str) -> Iterator[Kernel]:
     """A live kernel of ipykernel 6."""
-    kernel = start(live=True, PYTHONPATH=os.pathsep.join([older, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    kernel = start(live=True, PYTHONPATH=_before_the_installed(older))
     assert kernel.run("import ipykernel; ipykernel.version_info[0]").value == "6"
     yield kernel
     kernel.stop()
@@ -67,6 +80,45 @@ def test_a_background_card_lives(kernel: Kernel) -> None:
     kernel.until(lambda card: (card.get("bar") or {}).get("words") == "2 of 4")
     assert kernel.run("await j").value == "'end'"
     kernel.until(lambda card: card.get("title") == "Completed")
+
+
+@pytest.mark.parametrize("habit", ["", "%autoawait False"])
+def test_stop_on_the_card_raises(kernel: Kernel, habit: str) -> None:
+    """Stop is heard while the cell waits, awaited or not: the job is stopped on the node, and the cell raises JobStoppedError."""
+    kernel.run(habit)
+    stop_on_the_card(kernel)
+
+
+@pytest.mark.parametrize("code", [*WAITS, "await _bacalhau"])
+def test_stop_is_heard_while_a_line_waits(kernel: Kernel, code: str) -> None:
+    """Stop is heard while a line waits, and while a job is awaited; what waits raises JobStoppedError."""
+    stop_while_a_line_waits(kernel, code)
+
+
+def test_what_is_not_for_a_card_comes_behind_the_cell_as_ever(kernel: Kernel) -> None:
+    """Messages that are not for a card stay in the kernel's queue, in their order, while a cell waits."""
+    request = kernel.send("%%bacalhau\nimport time\ntime.sleep(2)\n1")
+    behind = [kernel.send(f"{n}") for n in range(5)]
+    assert [kernel.collect(each).value for each in (request, *behind)] == ["1", "0", "1", "2", "3", "4"]
+
+
+def test_a_line_where_nobody_answers(kernel: Kernel) -> None:
+    """A front end without the card's script gets one line in the card's place here too."""
+    kernel.draws_cards = False
+    ran = kernel.run("%%bacalhau\nimport time\ntime.sleep(4)\n1")
+    texts = [output["content"]["data"]["text/plain"] for output in ran.outputs if output["type"] == "update_display_data"]
+    assert [text for text in texts if text.startswith("bacalhau: running on n-")]
+    assert texts[-1] == "bacalhau: completed"
+
+
+def test_an_outage_is_said_and_ends_nothing(older: str) -> None:
+    """When the endpoint stops answering the card says so; a stop that can't be delivered is said, and sent once it answers again."""
+    an_outage(PYTHONPATH=_before_the_installed(older))
+
+
+def test_run_all(kernel: Kernel) -> None:
+    """Queued cells run one after the other, each with its value; one that fails aborts those behind it."""
+    run_all(kernel)
 
 
 def test_an_interrupt_of_an_await(kernel: Kernel) -> None:

@@ -56,6 +56,16 @@ def test_background_cells_in_batch_are_the_same_every_time(tmp_path: Path) -> No
     assert nbformat.writes(executed(tmp_path, *BACKGROUND)) == nbformat.writes(first)
 
 
+def test_a_slow_cell_in_batch_leaves_the_contract_alone(tmp_path: Path) -> None:
+    """Nobody answers for a card under nbclient, and no line comes for it however long the job takes: bundle, stdout and value, once."""
+    cell = "%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep(4)\n6 * 7"
+    outputs = executed(tmp_path, "%load_ext bacalhau_magic", cell).cells[1].outputs
+    assert [output.output_type for output in outputs] == ["display_data", "stream", "execute_result"]
+    assert outputs[0].data["text/plain"] == "bacalhau: completed"
+    assert outputs[1].text == "begins\n"
+    assert not outputs[0].metadata
+
+
 def test_an_interrupt_under_nbclient(tmp_path: Path) -> None:
     """Where nbclient runs the cells an interrupt of the kernel stops the job and the cell raises JobInterruptedError."""
     cell = "%%bacalhau\nimport time\nprint('begins', flush=True)\ntime.sleep(60)"
@@ -84,13 +94,18 @@ def _control() -> None:
 
 
 class Terminal:
-    """A plain IPython in a terminal, as a user types into it."""
+    """A shell in a terminal, as a user types into it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *command: str) -> None:
         self.leader, follower = pty.openpty()
-        command = [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=nocolor", "--HistoryManager.enabled=False"]
         self.process = subprocess.Popen(
-            command, stdin=follower, stdout=follower, stderr=follower, cwd=folder, start_new_session=True, preexec_fn=_control
+            [sys.executable, "-m", *command],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            cwd=folder,
+            start_new_session=True,
+            preexec_fn=_control,
         )
         os.close(follower)
         self.shown = ""
@@ -117,7 +132,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """A terminal with the extension loaded."""
-    terminal = Terminal(tmp_path)
+    terminal = Terminal(tmp_path, "IPython", "--simple-prompt", "--no-banner", "--colors=nocolor", "--HistoryManager.enabled=False")
     terminal.until(r"In \[1\]: ")
     terminal.type("%load_ext bacalhau_magic\n")
     terminal.until(r"In \[2\]: ")
@@ -137,6 +152,32 @@ def test_ctrl_c_in_a_terminal(terminal: Terminal) -> None:
     terminal.until(r"In \[\d+\]: ")
     terminal.type("20 + 3\n")
     terminal.until("23")
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Terminal]:
+    """A `jupyter console` with the extension loaded."""
+    pytest.importorskip("jupyter_console", reason="jupyter console is not installed")
+    console = Terminal(tmp_path, "jupyter_console", "--simple-prompt", "--kernel=python3")
+    console.until(r"In \[1\]: ")
+    console.type("%load_ext bacalhau_magic\n")
+    console.until(r"In \[2\]: ")
+    yield console
+    console.type("exit\n")
+    console.process.wait(20)
+    console.close()
+
+
+def test_a_jupyter_console_shows_the_job_live(console: Terminal) -> None:
+    """`jupyter console`, which knows no widgets, has the state on one line that is written over, the log as it comes, once, then bundle and value."""
+    body = "import time\nprint('beg' + 'ins', flush=True)\ntime.sleep(4)\nprint('en' + 'ds')\n6 * 7"
+    for number in (2, 3):
+        console.type(f"get_ipython().run_cell_magic('bacalhau', '', {body!r})\n")
+        shown = console.until(r"begins.*\rbacalhau: running on n-\w+ · [^\r]*5 min")
+        shown += console.until(rf"Out\[{number}\]: 42")
+        assert "bacalhau: completed" in shown
+        assert (shown.count("begins"), shown.count("ends"), shown.count("bacalhau: completed")) == (1, 1, 1)
+        assert "Card(" not in shown
 
 
 def test_a_background_failure_is_told_in_a_terminal(terminal: Terminal) -> None:

@@ -6,11 +6,13 @@ import os
 import signal
 import time
 
-from kernels import Kernel, Ran
+from kernels import Kernel, Ran, start
+from scripted import JOB, JobScript, Server
 
 from bacalhau_magic.node import _daemon
 
 BUNDLE = "application/vnd.bacalhau.job+json"
+WAITS = ("%bacalhau wait last", "got = %bacalhau attach last", "if True:\n    %bacalhau wait last", "%bacalhau wait --all")
 SLEEPER = "import time\nprint('begins', flush=True)\ntime.sleep({})\n'woke'"
 
 
@@ -53,6 +55,80 @@ def two_quick_interrupts(kernel: Kernel) -> None:
     assert outcomes(ran) == ["stopped"]
     assert kernel.run("1 + 1").value == "2"
     assert kernel.run("_bacalhau.error.__class__.__name__").value == "'JobStoppedError'"
+
+
+def stop_on_the_card(kernel: Kernel) -> None:
+    """Asserts that Stop, pressed while the cell waits, stops the job on the node, and that the cell raises JobStoppedError."""
+    request = running(kernel, f"%%bacalhau\n{SLEEPER.format(60)}")
+    kernel.press({"kind": "stop"})
+    ran = kernel.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+    assert outcomes(ran) == ["stopped"]
+    assert "stopped" in kernel.run("%bacalhau show last").text
+
+
+def stop_while_a_line_waits(kernel: Kernel, code: str) -> None:
+    """Asserts that Stop is heard while a line waits, by a front end that knows no subshells, and that the line raises JobStoppedError."""
+    running(kernel, f"%%bacalhau --bg\n{SLEEPER.format(60)}")
+    cards = len(kernel.cards)
+    request = kernel.send(code)
+    if code.startswith("await"):
+        time.sleep(1)  # which shows no card of its own
+    else:
+        kernel.until(lambda _snapshot: len(kernel.cards) > cards)
+    kernel.press({"kind": "stop"})
+    ran = kernel.collect(request, 20)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+
+
+def run_all(kernel: Kernel) -> None:
+    """Asserts that queued cells run one after the other, each with its value, and that one that fails aborts those behind it."""
+    requests = [kernel.send(f"%%bacalhau\nprint({n})\n{n} * 10") for n in range(3)]
+    for n, request in enumerate(requests):
+        ran = kernel.collect(request)
+        assert ran.error is None, ran.text
+        assert (ran.stream("stdout"), ran.value) == (f"{n}\n", str(n * 10))
+    first, second = kernel.send("%%bacalhau\n1/0"), kernel.send("%%bacalhau\n2")
+    assert kernel.collect(first).reply["status"] == "error"
+    assert kernel.collect(second).reply["status"] == "aborted"
+
+
+def an_outage(**environment: str) -> None:
+    """Asserts that a lost contact is said and ends nothing, and that a stop that could not be delivered is said, and sent at the next contact."""
+    with Server() as server:
+        script = JobScript(server)
+        server.on("PUT", "/orchestrator/jobs", {"JobID": JOB, "EvaluationID": "x"})
+        server.on("GET", "/orchestrator/jobs", {"Items": []})
+        server.on_logs(lambda stream, _: stream.stay())
+        kernel = start(live=True, BACALHAU_API_URL=server.url, **environment)
+        try:
+            _lost_and_stopped(kernel, server, script)
+        finally:
+            kernel.stop()
+
+
+def _lost_and_stopped(kernel: Kernel, server: Server, script: JobScript) -> None:
+    request = kernel.send("%%bacalhau --queue-timeout 1h\n1")
+    kernel.until(lambda snapshot: snapshot.get("title") == "Sent" or snapshot.get("step", 0) > 1)
+    script.begin()
+    kernel.until(lambda snapshot: snapshot.get("place") == "on n-2e2b7e09")
+    down = [True]
+    server.on("GET", f"/orchestrator/jobs/{JOB}.*", lambda asked: None if down else script._history(asked))
+    server.on("DELETE", f"/orchestrator/jobs/{JOB}", lambda asked: None if down else script._stop(asked))
+    said = kernel.until(lambda snapshot: snapshot.get("tone") == "warn" and server.url in snapshot["problem"])
+    assert not said["over"]
+    kernel.press({"kind": "stop"})
+    kernel.until(lambda snapshot: any("sent at the next contact" in notice for notice in snapshot.get("notices", ())))
+    assert script.stops == []
+    down.clear()
+    server.on("GET", f"/orchestrator/jobs/{JOB}", lambda _: {"Job": script.job()})
+    server.on("GET", f"/orchestrator/jobs/{JOB}/executions", {"Items": []})
+    ran = kernel.collect(request)
+    assert ran.error is not None
+    assert ran.error[0] == "JobStoppedError"
+    assert script.stops == ["stopped from the notebook"]
 
 
 def restart_and_attach(kernel: Kernel) -> None:

@@ -59,6 +59,12 @@ class Kernel:
     def __init__(self, manager: KernelManager, live: bool) -> None:
         self.manager = manager
         self.live = live
+        self.draws_cards = True
+        """Whether this front end has the card's script, which says so for each card."""
+        self.refuses = False
+        """Whether it closes the comms of cards instead."""
+        self.keeps_outputs = live
+        """Whether this front end says which cell it runs, as a notebook's does and a console's does not."""
         self.cards: dict[str, dict[str, Any]] = {}
         """Comm id → the snapshot of the card it belongs to, as a browser would have it."""
         self._kept: list[dict[str, Any]] = []
@@ -72,7 +78,7 @@ class Kernel:
         message = self.client.session.msg(
             "execute_request",
             {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": self.live, "stop_on_error": True},
-            metadata={"cellId": cell_id} if cell_id else {},
+            metadata={"cellId": cell_id or "a-cell"} if cell_id or self.keeps_outputs else {},
         )
         self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
@@ -107,6 +113,14 @@ class Kernel:
         state = data.get("state", {}) if isinstance(data, dict) else {}
         if message["msg_type"] in ("comm_open", "comm_msg") and state.get("snapshot"):
             self.cards[content["comm_id"]] = state["snapshot"]
+            if message["msg_type"] == "comm_open" and self.draws_cards:
+                self._say(content["comm_id"], {"kind": "here"})
+            elif message["msg_type"] == "comm_open" and self.refuses:
+                self.client.shell_channel.send(self.client.session.msg("comm_close", {"comm_id": content["comm_id"], "data": {}}))
+
+    def _say(self, comm_id: str, content: dict[str, Any]) -> None:
+        data = {"method": "custom", "content": content}
+        self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
 
     def until(self, holds: Callable[[dict[str, Any]], Any], timeout: float = 30) -> dict[str, Any]:
         """Read on until a card's snapshot is as wanted, and give it."""
@@ -146,13 +160,7 @@ class Kernel:
 
     def press(self, content: dict[str, Any]) -> None:
         """A button of the newest card is pressed."""
-        data = {"method": "custom", "content": content}
-        message = self.client.session.msg("comm_msg", {"comm_id": list(self.cards)[-1], "data": data})
-        self.client.shell_channel.send(message)
-
-    def refuse(self) -> None:
-        """Answer the newest card as a front end does that has no widgets: its comm is closed."""
-        self.client.shell_channel.send(self.client.session.msg("comm_close", {"comm_id": list(self.cards)[-1], "data": {}}))
+        self._say(list(self.cards)[-1], content)
 
     def _take_reply(self, ran: Ran, request: str) -> None:
         with contextlib.suppress(queue.Empty):
