@@ -316,3 +316,19 @@ def test_the_kernel_s_interrupt_button(front: str, request: pytest.FixtureReques
     shown = [text.strip() for text in page.locator(".jp-OutputArea-output").all_text_contents() if text.strip()]
     assert shown[0].startswith("■Stopped")
     assert "epoch 3/10" in shown[1]
+
+
+def test_a_page_without_the_card_s_script_has_a_line(lab: Any, page: Any, shots: Path) -> None:
+    """Where the page can't load the widget's JavaScript one live line takes the card's place, of a waiting cell and of a background one, and the bundle follows it."""
+    page.route("**/extensions/anywidget/**", lambda route: route.abort())
+    ready(lab, page, "plain.ipynb", "%%bacalhau\nimport time; time.sleep(5)", "%%bacalhau --bg\nimport time; time.sleep(5)")
+    for number in (1, 2):
+        lab.run(page, number)
+        page.wait_for_function("() => /Running\\s*on n-\\w+ · \\d/.test(document.querySelector('.jp-Notebook').textContent)")
+        page.locator(".jp-Notebook").screenshot(path=shots / f"plain-{number}.png")
+        lab.done(page, number)
+        page.wait_for_function("() => !/Running/.test(document.querySelector('.jp-Notebook').textContent)")
+    assert page.locator(".bm-card").count() == 0
+    lab.save(page)
+    shown = [[output["data"]["text/plain"] for output in cell["outputs"] if "data" in output] for cell in lab.read("plain.ipynb").cells[1:]]
+    assert shown == [["bacalhau: completed"], ["bacalhau: submitted", "RemoteJob(python)"]]
