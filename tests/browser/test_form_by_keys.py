@@ -115,3 +115,24 @@ def test_the_menu_of_a_row_by_keys_alone(lab: Any, page: Any) -> None:
     for key in ("Enter", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('%bacalhau attach j-')")
+
+
+def test_the_first_click_counts(lab: Any, page: Any) -> None:
+    """A box under the mouse is ticked by one press and release, although the focus has just been elsewhere: nothing moves between the two."""
+    lab.write("form-click.ipynb", LOAD, "x, y = 1, 2", "total = x + y\ntotal")
+    lab.open(page, "form-click.ipynb")
+    for cell in (0, 1):
+        lab.run(page, cell)
+        lab.done(page, cell)
+    page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
+    called(page)
+    box = page.locator(".bj-tick", has_text="x").locator("input")
+    box.wait_for()
+    before = box.bounding_box()
+    page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+    page.mouse.down()
+    page.wait_for_timeout(100)
+    page.mouse.up()
+    assert box.is_checked()
+    assert box.bounding_box() == before
+    page.keyboard.press("Escape")

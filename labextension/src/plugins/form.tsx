@@ -276,6 +276,7 @@ function Field({ option, given, set, known, trans }: IFieldProps): React.ReactEl
           <label key={name} className="bj-tick">
             <input
               type="checkbox"
+              title={help}
               checked={ticked(name)}
               onChange={() => {
                 set(ticked(name) ? given.filter((other) => other !== name) : [...given, name]);
