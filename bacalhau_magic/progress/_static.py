@@ -76,6 +76,10 @@ def outcome_of(snapshot: Drawn) -> Outcome:
             return "submitted"
 
 
+_INSTEAD = "Ran here instead: the configured endpoint did not answer."
+"""What a batch run keeps of a job that fell back: no address, which is nobody else's business."""
+
+
 def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "live", live: bool) -> dict[str, Any]:
     """The bundle's metadata: job, node, start (UTC), route, notices, at the end seconds, outcome and what it brought; {} where no receipt is kept.
 
@@ -84,7 +88,7 @@ def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "l
     if keep == "never" or (keep == "live" and not live and not snapshot.instead):
         return {}
     if keep == "live" and not live:
-        return {"bacalhau": {"version": 1, "notices": [snapshot.instead]}}
+        return {"bacalhau": {"version": 1, "notices": [_INSTEAD]}}
     facts = {
         "version": 1,
         "job": snapshot.job_id,
