@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ._languages import BUILT_IN
+from ._secrets import looks_secret
 from ._settingkeys import shown
 from ._stages import CellRequest, InputItem
 from .options import JobOptions, spelling
@@ -22,9 +23,9 @@ _ALWAYS = ("image", "pip", "outputs", "as_", "args", "secret", "allow_pickle")
 """Options that make the outcome, wherever they come from."""
 _ASKED = ("cpu", "memory", "disk", "gpu", "gpu_vendor", "timeout", "long", "network", "domain", "max_result")
 """Options that can change the outcome; configured ones differ from machine to machine, and don't count."""
-_SECRET = re.compile("KEY|TOKEN|PASS|PWD|SECRET|CREDENTIAL|AUTH|PRIVATE", re.IGNORECASE)
-"""Names whose values stay out of recordings, also as a hash. Wider than `_secrets.looks_secret`, whose warning must not cry wolf: here a
-name too many costs nothing."""
+_SECRET = re.compile("KEY|TOKEN|PASS|SECRET|CREDENTIAL|AUTH|PRIVATE", re.IGNORECASE)
+"""Names whose values stay out of recordings, also as a hash, beside those that `_secrets.looks_secret` knows, whose warning must not cry wolf:
+here a name too many costs nothing."""
 _LEFT_OUT = "left out"
 _PLAIN_SECRET = 8
 """Characters from which on a value from a file, whose name does not sound like a secret's, is looked for as one."""
@@ -65,12 +66,16 @@ def secrets_of(request: CellRequest) -> tuple[str, ...]:
     What comes from a file under a plain name counts from eight characters on: it may be `DEBUG=true`, which stands everywhere.
     """
     left_out = {name: value for name, value in request.env.items() if _is_secret(name, request)}
-    told = (value for name, value in left_out.items() if _SECRET.search(name) or len(value) >= _PLAIN_SECRET)
+    told = (value for name, value in left_out.items() if _sounds_secret(name) or len(value) >= _PLAIN_SECRET)
     return (*told, *request.secrets.values())
 
 
 def _is_secret(name: str, request: CellRequest) -> bool:
-    return name not in request.options.env or bool(_SECRET.search(name))
+    return name not in request.options.env or _sounds_secret(name)
+
+
+def _sounds_secret(name: str) -> bool:
+    return bool(_SECRET.search(name) or looks_secret((name,)))
 
 
 def _options(request: CellRequest) -> dict[str, str]:

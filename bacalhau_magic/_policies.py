@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _argspec
+from ._session import no_recordings
 from ._settingkeys import shown
 from ._tables import Report, Table
 from .errors import BacalhauMagicError, OptionError
@@ -27,6 +28,7 @@ _CARRIERS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%memit")
 """Cell magics that run what stands below them as a cell, with its own magic."""
 _CALLS = ("run", "submit")
 _LARGEST = 100_000_000
+_TAPE = re.compile(r"^\s*(%bacalhau (record|replay)\b.*)", re.MULTILINE)
 _VARIABLE = re.compile(r"--?[A-Za-z][\w-]*[ =]\{[^{}]*\}")
 
 
@@ -67,8 +69,10 @@ def findings(settings: Settings, notebook: Path) -> tuple[list[Finding], int]:
     found: list[Finding] = []
     cells = 0
     for number, source in _sources(notebook):
-        asked = list(_asked(source))
-        cells += bool(asked)
+        asked, taped = list(_asked(source)), [] if settings.recordings else _TAPE.findall(source)
+        cells += bool(asked or taped)
+        for line, verb in taped:
+            found.append(Finding(number, line[:80], str(no_recordings(settings, f"%bacalhau {verb}"))))
         for line, options in asked:
             try:
                 _try(settings, options)

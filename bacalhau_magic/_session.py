@@ -276,7 +276,7 @@ class Session:
             return None
         mode: _tapes.Mode
         mode, file = ("replay", settings.replay) if settings.replay else ("record", settings.record) if settings.record else ("live", "")
-        return self.deck.tape(mode, self.here / Path(file or "").expanduser())
+        return self.deck.tape(mode, self.folder / Path(file or "").expanduser())
 
     def _tape_for(self, options: JobOptions) -> _tapes.Tape | None:
         """The tape of one cell: what holds for all, else the cache where the cell asks for it."""

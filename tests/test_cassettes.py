@@ -225,7 +225,8 @@ def test_names_of_secrets_count_and_values_do_not() -> None:
     assert key({"A": "one-value"}) == key({"A": "another-value"})
     assert key({"A": "one-value"}) != key({"B": "one-value"})
     assert key({}) not in (key({"A": "one-value"}), key({}, PLAIN="1"))
-    assert key({}, API_TOKEN="one") == key({}, API_TOKEN="two")
+    for name in ("API_TOKEN", "MYPASS", "DB_CREDS", "ROOT_PWD", "MAX_TOKENS", "SSHKEY"):
+        assert key({}, **{name: "one"}) == key({}, **{name: "two"}), name
     assert key({}, PLAIN="1") != key({}, PLAIN="2")
 
 

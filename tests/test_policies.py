@@ -168,6 +168,18 @@ def test_the_check_says_which_cells_would_fail(folder: Path) -> None:
     assert not marker.exists()
 
 
+def test_the_check_knows_that_recorded_jobs_are_off(folder: Path) -> None:
+    """Where the policy switches recorded jobs off, the lines that record or replay are listed too; else they are not."""
+    notebook(folder / "lesson.ipynb", "%load_ext bacalhau_magic\n%bacalhau replay lesson.yaml", "%%bacalhau\n1")
+    (folder / "policy.toml").write_text("[locked]\nrecordings = false\n")
+    (folder / "open.toml").write_text("[max]\ntimeout = '1m'\n")
+    done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
+    assert done.returncode == 1, done.stderr
+    assert "%bacalhau replay can't be kept: recorded jobs are switched off by the policy" in done.stdout
+    assert "1 of 2 cells" in done.stdout
+    assert checked(folder, "check", "--policy", "open.toml", "lesson.ipynb").returncode == 0
+
+
 def test_a_notebook_that_may_run(folder: Path) -> None:
     """Exit code 0 and a sentence where nothing would be refused; the committed notebooks are such without a policy."""
     notebook(folder / "good.ipynb", "%%bacalhau --cpu 1\n1")

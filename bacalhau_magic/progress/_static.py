@@ -76,7 +76,7 @@ def outcome_of(snapshot: Drawn) -> Outcome:
             return "submitted"
 
 
-_INSTEAD = "Ran here instead: the configured endpoint did not answer."
+_INSTEAD = "Ran here instead: the cell could not be sent to Bacalhau."
 """What a batch run keeps of a job that fell back: no address, which is nobody else's business."""
 
 

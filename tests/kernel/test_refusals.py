@@ -150,7 +150,7 @@ def test_an_endpoint_that_does_not_answer(shell: Kernel) -> None:
         here = shell.run("%%bacalhau --fallback\n6 * 7")
         assert here.value == "42"
         (trace,) = here.outputs[0]["content"]["metadata"]["bacalhau"]["notices"]
-        assert trace == "Ran here instead: the configured endpoint did not answer."
+        assert trace == "Ran here instead: the cell could not be sent to Bacalhau."
     finally:
         shell.run("%bacalhau config api_url=")
 

@@ -76,5 +76,5 @@ def test_a_receipt_is_kept_where_it_is_wanted(keep: str, live: bool, kept: bool)
 def test_a_batch_run_that_fell_back_leaves_a_trace(keep: str) -> None:
     """That a job ran here, and not where it was to run, stands beside the bundle after a batch run too, without an id, a time or an address."""
     fell_back = replace(ENDED, instead="Ran here instead: http://cluster.example can't be reached.")
-    trace = {"bacalhau": {"version": 1, "notices": ["Ran here instead: the configured endpoint did not answer."]}}
+    trace = {"bacalhau": {"version": 1, "notices": ["Ran here instead: the cell could not be sent to Bacalhau."]}}
     assert receipt(fell_back, keep=keep, live=False) == (trace if keep == "live" else {})
