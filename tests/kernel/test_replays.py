@@ -121,7 +121,9 @@ def test_the_cassette_is_text_without_ids_and_hosts(recorded: tuple[Path, object
     assert len(jobs) == len(CELLS)
     assert jobs[0]["cell"]["code"] == "print('adding')\ntotal = sum(prices.values())\n"
     assert "  code: |\n    print('adding')\n    total" in text
-    assert "stdout: |\n    adding\n" in text
+    # Its newline comes by itself where the node was slow to say which it is.
+    assert "stdout: |\n    adding\n" in text or "stdout: adding\n" in text
+    assert "".join(event.get("stdout", "") for event in jobs[0]["events"]) == "adding\n"
     everything = text + "".join(path.read_bytes().decode("latin-1") for path in (recorded[0] / "lesson.parts").iterdir())
     ids = set(re.findall(r"\b[jne]-[0-9a-f]{8}\b", everything))
     assert ids == {"n-00000001"}
