@@ -153,7 +153,7 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
         kind: CauseKind = "restarted" if "restart" in message.lower() else "node-lost"
         what = "was restarted while the job ran" if kind == "restarted" else "was lost while the job ran"
         return Cause(kind, f"The node {short(node) or 'that ran it'} {what}.", "Run the cell again.", node=node)
-    if refused := re.match(r"rejected bid: *(.*)", message):
+    if refused := re.match(r"rejected bid: *(.*)", message, re.IGNORECASE):
         return _refused(refused[1], node, alone)
     if "executable file not found" in message or re.search(r"exec: .*no such file or directory|exec format error", message):
         name = re.search(r'exec: "([^"]+)"', message)

@@ -10,19 +10,7 @@ import pytest
 from cluster import Cluster
 from kernels import Kernel, start
 from nbclient import NotebookClient
-
-KEY = "teachers-key-0123456789"
-POLICY = """
-message = "Ask in room 101."
-[allowed]
-runtime = ["local"]
-[max]
-timeout = "20s"
-[locked]
-enabled = false
-network = "none"
-recordings = false
-"""
+from teacher import KEY, POLICY
 
 
 @pytest.fixture

@@ -14,22 +14,11 @@ from typing import Any
 import nbformat
 import pytest
 from cluster import Cluster
+from teacher import KEY, POLICY
 
 pytest.importorskip("nbgrader", reason="nbgrader is not installed")
 pytestmark = pytest.mark.timeout(300)
 
-KEY = "teachers-key-0123456789"
-POLICY = """
-message = "Ask in room 101."
-[allowed]
-runtime = ["local"]
-[max]
-timeout = "20s"
-[locked]
-enabled = false
-network = "none"
-recordings = false
-"""
 SOLUTION = """%%bacalhau -i throws,seed -o estimate
 ### BEGIN SOLUTION
 import random
