@@ -16,7 +16,9 @@ import hypothesis
 import images
 import pytest
 
-hypothesis.settings.register_profile("house", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile(  # a busy machine is no failure
+    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("house")
 
 _NEEDS = {
