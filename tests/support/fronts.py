@@ -22,6 +22,8 @@ import pytest
 import wheels
 
 TOKEN = "browsertest"
+SHOTS = os.environ.get("BM_TEST_SHOTS", "")
+"""A folder for pictures, where somebody wants to look at them."""
 _PANEL = "[...(window.jupyterapp?.shell?.widgets('main') ?? [])].find(it => it.sessionContext && it.content?.widgets)"
 _KERNEL = f"{_PANEL}?.sessionContext?.session?.kernel"
 
@@ -160,8 +162,11 @@ def notebook7(lab: Lab) -> Lab:
 
 @pytest.fixture(scope="session")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots are kept, to be looked at beside the design."""
-    return tmp_path_factory.mktemp("shots")
+    """Where screenshots are kept, to be looked at beside the design: a folder that was named, or one that is soon gone."""
+    if not SHOTS:
+        return tmp_path_factory.mktemp("shots")
+    Path(SHOTS).mkdir(parents=True, exist_ok=True)
+    return Path(SHOTS)
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

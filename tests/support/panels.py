@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
+from fronts import SHOTS
 
 LOAD = "%load_ext bacalhau_magic"
-SHOTS = os.environ.get("BM_TEST_SHOTS", "")
-"""A folder for pictures, where somebody wants to look at them."""
 
 
 def show(page: Any) -> Any:
