@@ -1,4 +1,4 @@
-"""What an error or a notice tells people to do exists: every verb, option and command in the package's own sentences."""
+"""What an error or a notice tells people to use exists: verbs, options, commands, settings, calls, packages, files and addresses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,21 @@ from pathlib import Path
 import pytest
 
 import bacalhau_magic
-from bacalhau_magic import _argspec, _commands
+from bacalhau_magic import RemoteJob, _argspec, _commands, _settingkeys
 from bacalhau_magic.errors import OptionError
+from bacalhau_magic.options import JobOptions
 
 PACKAGE = Path(bacalhau_magic.__file__).parent
 OTHERS = {"--nbval", "--nbval-sanitize-with", "--orchestrator", "--compute", "--endpoint", "--force", "--force-reinstall"}
 """Options of pytest, pip and the Bacalhau CLI that a sentence of ours names."""
+ADDRESSES = {"https://docs.bacalhau.org"}
+"""Pages that a sentence of ours sends people to; whether they are there is not asked, for no test goes into the network."""
+EXAMPLES = ("https://host:", "https://…", "https:// ", "http://127.0.0.1:", "http://localhost")
+"""How an address begins that stands for one of the reader's own."""
+VARIABLES = {"BACALHAU_DIR", "BACALHAU_PROFILE", "BACALHAU_MAGIC_POLICY", "BACALHAU_MAGIC_DATA_DIR"}
+"""Variables that are read and are no setting."""
+FILES = {"pyproject.toml", "config.yaml", "lesson.yaml", "data.csv", "/data/x.csv"}
+"""Files that a sentence of ours names: those that we read, and examples."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
@@ -33,12 +43,25 @@ def sentences(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-SENTENCES = [
+ALL = [
     pytest.param(text, id=f"{path.relative_to(PACKAGE)}:{line}")
     for path in sorted(PACKAGE.rglob("*.py"))
     for line, text in sentences(path)
-    if re.search(r"[A-Za-z]{2,} [a-z{]|%bacalhau", text) and re.search(r"%bacalhau [a-z]|--[a-z]{2}|-m bacalhau_magic ", text)
+    if re.search(r"[A-Za-z]{2,} [a-z{]|%bacalhau", text)
 ]
+
+
+def those(pattern: str) -> list[object]:
+    """The sentences that name something of a kind."""
+    return [found for found in ALL if re.search(pattern, str(found.values[0]))]
+
+
+SENTENCES = those(r"%bacalhau [a-z]|--[a-z]{2}|-m bacalhau_magic ")
+SETTING = r"BACALHAU_[A-Z]|%bacalhau config \w+=|\b[Ss]et [a-z]+(?:_[a-z]+)+|\[tool\.|\bthe \w+ setting\b"
+CALL = r"\b(?:job|_bacalhau|bacalhau_magic)\.[a-z]"
+PACKAGE_NAME = r"pip install "
+FILE = r"[\w./-]+\.(?:toml|yaml|json|md|ipynb|cfg|csv|txt|R)\b"
+ADDRESS = r"https?://"
 
 
 @cache
@@ -73,3 +96,49 @@ def test_what_is_named_exists(text: str) -> None:
     )
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
         assert option in OTHERS or option.startswith("--jp-") or is_option(option) or f'"{option}"' in read, option
+
+
+@pytest.mark.parametrize("text", those(SETTING))
+def test_settings_that_are_named_exist(text: str) -> None:
+    """A variable, a key for `%bacalhau config` and a table of pyproject.toml are ones that are read."""
+    known = {*_settingkeys.SETTINGS, *JobOptions.model_fields}
+    for name in set(re.findall(r"\bBACALHAU_[A-Z][A-Z_]*[A-Z]", text)) - VARIABLES:
+        assert re.sub("^BACALHAU_(MAGIC_)?", "", name).lower() in known, name
+    for name in re.findall(r"%bacalhau config (\w+)=|\b[Ss]et ([a-z]+(?:_[a-z]+)+)|\bthe (\w+) setting\b", text):
+        assert "".join(name) in known, name
+    for table in re.findall(r"\[tool\.bacalhau-magic\.?(\w*)", text):
+        assert not table or table in known, table
+
+
+@pytest.mark.parametrize("text", those(CALL))
+def test_calls_that_are_named_exist(text: str) -> None:
+    """What a sentence asks of a job, or of the package, is one of its public attributes."""
+    for owner, name in re.findall(r"\b(job|_bacalhau|bacalhau_magic)\.([a-z]\w*)", text):
+        assert hasattr(bacalhau_magic if owner == "bacalhau_magic" else RemoteJob, name), f"{owner}.{name}"
+
+
+@pytest.mark.parametrize("text", those(PACKAGE_NAME))
+def test_packages_that_are_named_are_declared(text: str) -> None:
+    """What pip should install is a package or an extra that the project's own file declares."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {re.split(r"[^\w.-]", line)[0] for lines in (project["dependencies"], *extras.values()) for line in lines}
+    for name, extra in re.findall(r"pip install (?:--?[a-z-]+ )*'?([\w{}][\w{}-]*)(?:\[(\w+)\])?", text):
+        if extra:
+            assert (name, extra in extras) == ("bacalhau_magic", True), (name, extra)
+        else:
+            assert name in {*declared, "{}", "jupyterlab_widgets", "pandas"}, name
+
+
+@pytest.mark.parametrize("text", those(FILE))
+def test_files_that_are_named_are_known(text: str) -> None:
+    """A file in a sentence is one that the package reads, or one of a few examples."""
+    for name in re.findall(FILE, text):
+        assert name in FILES or name.startswith("."), name
+
+
+@pytest.mark.parametrize("text", those(ADDRESS))
+def test_addresses_are_listed(text: str) -> None:
+    """An address is on the list of pages that we send people to, or stands for the reader's own."""
+    for address in re.findall(r"https?://[^\s,;)'\"`<]*.?", text):
+        assert address.rstrip(" .,;") in ADDRESSES or address.startswith(EXAMPLES), address
