@@ -115,6 +115,8 @@ def _meaning(word: str) -> tuple[_Spelling, str | None]:
         return known[head], rest if sep else None
     if not word.startswith("-") or word == "-":
         hint = "Options begin with --; the program's own arguments come after --."
+        if word.startswith("="):
+            hint = "Names stand alone, as in -o total or -i x; what they are the cell says, or one before."
         near = _nearest(f"--{word}", cutoff=0.8) if len(word) > 2 else ""
         raise OptionError(f"{word!r} is not an option.", hint=f"Did you mean {near}?" if near else hint)
     short = known.get(word[:2])

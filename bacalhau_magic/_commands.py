@@ -51,6 +51,8 @@ def _done(session: Session, line: str) -> Any:
     if verb is not None:
         return verb(session, words[1:])
     hint = suggestion(words[0], _VERBS, written="%bacalhau {}") or f"It knows: {', '.join(_VERBS)}."
+    if words[0].startswith("-"):
+        hint = f"Options are a cell's: did you mean %%bacalhau {line.strip()}, with the cell below it?"
     raise OptionError(f"%bacalhau knows no {words[0]!r}.", option=words[0], hint=hint)
 
 
@@ -100,7 +102,8 @@ def _runtime(session: Session) -> tuple[str, Any]:
         return f"none: {problem.message}", None
     policy = session.settings.policy
     only = policy.allowed.get("runtime") == (request.options.runtime,) or "runtime" in policy.locked
-    why = f"the policy {policy.origin} allows runtime {request.options.runtime} alone" if only else route.why
+    decided = only and request.options.runtime != "auto"
+    why = f"the policy {policy.origin} allows runtime {request.options.runtime} alone" if decided else route.why
     return f"{route.target.name}, because {why}", route.target
 
 

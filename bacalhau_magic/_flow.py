@@ -339,7 +339,7 @@ def _brought(
     result = collect(ref, ended, language=request.language, options=options, route=route, veil=veil)
     if request.files is not None:
         result = _with_files(result, request, request.files, files)
-    advise(result, request, route.target)
+    advise(result, request, route.target, means.settings.policy)
     if result.error is not None:
         veil.error(result.error)
     for notice in result.notices:

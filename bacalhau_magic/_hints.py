@@ -12,8 +12,10 @@ from . import _cellnames
 from ._definitions import Step
 from ._languages import BUILT_IN
 from ._packages import covered, distribution_of
+from ._policy import Policy
 from ._stages import CellRequest, InputItem, JobResult, Target
-from .errors import CellSyntaxError, JobFailedError, RemoteCellError
+from ._suggestions import suggestion
+from .errors import CellSyntaxError, JobFailedError, MissingResultError, RemoteCellError
 
 _MISSING = (
     re.compile(r"No such file or directory: '([^'\n]+)'"),  # Python
@@ -56,8 +58,8 @@ def _lacking(request: CellRequest) -> list[str]:
     return [name for name in wanted if not request.options.pip or not covered(name, request.options.pip)]
 
 
-def advise(result: JobResult, request: CellRequest, target: Target) -> None:
-    """Give the error of a cell its line's text, and where a file was not found the hint that helps, as far as there is one."""
+def advise(result: JobResult, request: CellRequest, target: Target, policy: Policy) -> None:
+    """Give the error of a cell its line's text, and the hint that helps with what was not found, as far as there is one."""
     error = result.error
     if isinstance(error, JobFailedError) and error.line:
         lines = request.code.split("\n")
@@ -67,6 +69,18 @@ def advise(result: JobResult, request: CellRequest, target: Target) -> None:
         error.hint = next(filter(None, hints), "") or _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
         error.hint = _about_file(error.stderr_tail, request, target)
+    elif isinstance(error, JobFailedError) and "--memory" in error.hint and policy.max.get("memory") == request.options.memory:
+        error.hint = f"The policy allows no more memory. {policy.message}".rstrip()
+    elif isinstance(error, MissingResultError) and request.language.is_python:
+        error.hint = _about_result(error.name, request.code) or error.hint
+
+
+def _about_result(name: str, code: str) -> str:
+    """The name that the cell binds and that was perhaps meant."""
+    try:
+        return suggestion(name, _cellnames.read(code).binds, written="-o {}")
+    except CellSyntaxError:
+        return ""
 
 
 _NO_NAME = re.compile(r"name '(\w+)' is not defined|(\w+) is not defined")

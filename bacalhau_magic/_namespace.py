@@ -205,7 +205,7 @@ _SHELL = ("In", "Out", "exit", "quit", "get_ipython", "open")
 def _global(name: str, namespace: Mapping[str, Any]) -> Any:
     if name not in namespace:
         known = [known for known in namespace if not known.startswith("_") and known not in _SHELL]
-        hint = suggestion(name, known) or f"Define it first; for a file of that name write ./{name}."
+        hint = f"{suggestion(name, known) or 'Define it first.'} For a file of that name write ./{name}."
         raise UnsendableInputError(name, "there is no such variable", hint=hint)
     return namespace[name]
 

@@ -13,6 +13,7 @@ from ._bundles import Bundle
 from ._languages import Language
 from ._placement import size
 from ._stages import JobResult
+from ._suggestions import suggestion
 from .errors import CorruptResultError, MissingResultError, ResultError
 from .options import JobOptions
 from .remote import codec
@@ -179,7 +180,8 @@ def of_stdout(result: JobResult, language: Language, options: JobOptions, trunca
         return Read(error=MissingResultError(f"The stdout is not {what} with the keys {', '.join(names)}.", job_id=job_id, name=names[0]))
     for name in names:
         if name not in value:
-            return Read(error=MissingResultError(f"The printed JSON object lacks {name!r}.", job_id=job_id, name=name))
+            near = suggestion(name, [key for key in value if key.isidentifier() and len(key) < 100], written="-o {}")
+            return Read(error=MissingResultError(f"The printed JSON object lacks {name!r}.", job_id=job_id, name=name, hint=near))
     if surplus := [key for key in value if key not in names]:
         return Read(
             error=MissingResultError(

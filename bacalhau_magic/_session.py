@@ -56,11 +56,23 @@ class Surroundings:
     display: Display = field(default_factory=Display)
     ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
     """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
+    folder: Path = field(default_factory=lambda: _current_folder())
+    """The current folder when this began, whatever a cell does later."""
 
     def notebook(self) -> str:
         """What tells notebooks apart: the server's session name, VS Code's file, else folder and kernel (or process)."""
         file = str(self.namespace.get("__vsc_ipynb_file__") or "")
-        return os.environ.get("JPY_SESSION_NAME") or file or f"{Path.cwd()}:{self.kernel() or os.getpid()}"
+        return os.environ.get("JPY_SESSION_NAME") or file or f"{self.folder}:{self.kernel() or os.getpid()}"
+
+
+def _current_folder() -> Path:
+    """The process's current folder. Raises ConfigError where it is there no more."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "The current folder is gone: it was removed.", hint="Go to one that is there, as by %cd ~ or os.chdir()."
+        ) from None
 
 
 def _told(sentence: str) -> None:
@@ -88,7 +100,7 @@ class Session:
     def __init__(self, surroundings: Surroundings | None = None, folder: Path | None = None) -> None:
         self.surroundings = surroundings or Surroundings()
         self._given = folder
-        self.folder = folder or Path.cwd()
+        self.folder = folder or self.surroundings.folder
         """Where a project's file is looked for, upward: fixed here, whatever a cell does later."""
         self.overrides: dict[str, str] = {}
         self.jobs: dict[str, RemoteJob] = {}
@@ -107,7 +119,7 @@ class Session:
     @property
     def here(self) -> Path:
         """What relative paths start from: the kernel's current folder, as in a local cell."""
-        return self._given or Path.cwd()
+        return self._given or _current_folder()
 
     # Settings and places
 

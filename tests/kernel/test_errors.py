@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from kernels import Kernel
@@ -125,10 +126,39 @@ def test_the_line_of_typescript(shell: Kernel) -> None:
             "%%bacalhau\nimport socket\nsocket.create_connection(('example.org', 80), 5)",
             "A job has no network unless it asks: --network full.",
         ),
+        ("%%bacalhau -o totl\ntotal = 1", "Did you mean -o total?"),
+        ('%%bacalhau --lang bash -o totl,half\necho \'{"total": 2, "half": 1}\'', "Did you mean -o total?"),
     ],
-    ids=["name", "javascript name", "network"],
+    ids=["name", "javascript name", "network", "result", "key"],
 )
 def test_beginners_errors_say_what_to_add(shell: Kernel, cell: str, hint: str) -> None:
     """A variable that was not sent, and a network that was not asked for, are told with the option that helps."""
     shell.run("missing_total = 5")
     assert hint in shell.run(cell).text
+
+
+def test_more_memory_than_the_policy_allows_is_not_advised(shell: Kernel, tmp_path: Path) -> None:
+    """A job that was killed at its limit is told to ask for more, unless that limit is the policy's."""
+    (tmp_path / "policy.toml").write_text('message = "Ask in room 101."\n[max]\nmemory = "200MB"\n')
+    cell = "%%bacalhau --memory 200MB\nlen(bytearray(900_000_000))"
+    assert "Ask for more: --memory 800MB." in shell.run(cell).text
+    shell.run(f"import os\nos.environ['BACALHAU_MAGIC_POLICY'] = {str(tmp_path / 'policy.toml')!r}")
+    said = shell.run(cell).text
+    shell.run("del os.environ['BACALHAU_MAGIC_POLICY']")
+    assert "killed at its limit of 200 MB" in said
+    assert "The policy allows no more memory. Ask in room 101." in said
+    assert "Ask for more" not in said
+
+
+def test_a_folder_that_is_gone_is_named(shell: Kernel) -> None:
+    """Where the kernel's current folder was removed each cell and line says so; after going to another they run."""
+    shell.run("import os, tempfile\nbefore, gone = os.getcwd(), tempfile.mkdtemp()\nos.chdir(gone)\nos.rmdir(gone)")
+    said = [shell.run(line) for line in ("%%bacalhau\n1", "%bacalhau record x.yaml", "from bacalhau_magic import run\nrun('1')")]
+    status = shell.run("%bacalhau").text
+    shell.run("os.chdir(before)")
+    for ran in said:
+        assert ran.error is not None
+        assert ran.error[0] == "ConfigError"
+        assert ran.error[1].startswith("The current folder is gone: it was removed.\nGo to one that is there, as by %cd ~")
+    assert "none: The current folder is gone" in status
+    assert shell.run("%%bacalhau\n1 + 1").value == "2"

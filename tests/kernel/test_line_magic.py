@@ -271,6 +271,7 @@ def test_help(shell: Kernel) -> None:
     [
         ("frobnicate", "It knows: jobs"),
         ("jbos", "Did you mean %bacalhau jobs?"),
+        ("-i x -o y", "did you mean %%bacalhau -i x -o y, with the cell below it?"),
         ("Replya x.yaml", "Did you mean %bacalhau replay?"),
         ("wait sleepr", "Did you mean sleeper?"),
         ("attach lats", "Did you mean last?"),
