@@ -87,6 +87,11 @@ class Assembler:
         """Whether every packet up to the end packet is there."""
         return self._end is not None and len(self._seqs) == self._end[0] + 1 and not self._oversize
 
+    @property
+    def held(self) -> str:
+        """Text at the log's end that was not given back yet, because a packet may follow."""
+        return "" if self._pending.startswith(self._prefix) else self._newline + self._pending
+
     def feed(self, stream: int | str, text: str) -> list[Text | Packet]:
         """What one piece of log text gives: `Text` to show and `Packet`s, in order."""
         events: list[Text | Packet] = []

@@ -40,6 +40,8 @@ _CUT_LOG = range(2040, 2052)
 """Characters of a finished log that nodes before 1.8 serve: its first 2,048 bytes, and a newline."""
 _LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 300.0))
 """Seconds before a finished log is opened once more, and how long it may stay silent: a node serves one log at a time."""
+_AGAIN = 2.0
+"""Seconds for which a finished log that was heard before may stay silent."""
 _NEVER_BEGAN = ("image", "command", "inputs")
 """Causes of executions that have no log: a node keeps a stream that asks for it open, and all others wait behind that."""
 _MAX_BACKGROUND_STREAMS = 16
@@ -190,7 +192,7 @@ class _Watch:
                 self.ledger.finished(self.ref.job_id, record.state, record.job.took)
             blob, problem = self.assembler.outcome() if self.nonce else (None, "")
             ran = [execution for execution in record.executions if execution.compute == ExecutionState.COMPLETED]
-            cut = bool(ran) and not (self.assembler.complete or self.clean_end or self._is_whole(ran))
+            cut = bool(ran) and not (self.assembler.complete or self._ended_well(ran) or self._is_whole(ran))
             texts = {stream: "".join(pieces) for stream, pieces in self.texts.items()}
             installing = self.installing and self.assembler.started is None
             yield Ended(record, blob, problem, **texts, cut=cut, silent=cut and self.reader is not None, installing=installing)
@@ -537,6 +539,8 @@ class _Watch:
             yield from self._read(until_silent=0.3 if ran else 0.05)
         if ran and not self._has_all(ran):
             yield from self._from_record(ran[-1])
+        if ran and not self.nonce and self._ended_well(ran) and not self._is_whole(ran) and not stop.requested.is_set():
+            yield from self._read_again(ran[-1])
         for number, (pause, patience) in enumerate(_LAST_READS if ran else ((0.0, 1.0),)):
             silent = self.reader is not None
             if self._has_all(ran) or stop.requested.is_set() or number >= (2 if not self.nonce else len(_LAST_READS) if silent else 4):
@@ -560,6 +564,19 @@ class _Watch:
         self.read_before = True
         yield from self._shown(self.assembler.feed(STDERR, output.stderr) + self.assembler.feed(STDOUT, output.stdout))
 
+    def _read_again(self, execution: Execution) -> Iterator[JobEvent]:
+        """Read the finished log beside what was heard live: a stream may close without its last line, and say nothing.
+
+        A node that serves no more than before, or nothing now, takes nothing back.
+        """
+        if self.ref.endpoint.is_local or self._keeps_logs() is False:
+            return
+        heard = self.served
+        yield from self._shown(self.assembler.finish())
+        self._open(follow=False, execution_id=execution.id)
+        yield from self._read(until_silent=_AGAIN)
+        self.clean_end, self.cut = self.clean_end or self.served <= heard, False
+
     def _has_all(self, ran: list[Execution]) -> bool:
         if self.assembler.complete:
             return True
@@ -567,7 +584,24 @@ class _Watch:
             return True
         if self.nonce and ran:
             return False
-        return self.clean_end or (self.read_before and not ran)
+        return self._ended_well(ran) or (self.read_before and not ran)
+
+    def _ended_well(self, ran: list[Execution]) -> bool:
+        """Whether the stream closed by itself, and the job's record does not show that it was too early."""
+        return self.clean_end and not (ran and self._is_short(ran[-1]))
+
+    def _is_short(self, execution: Execution) -> bool:
+        """Whether the job's record goes on where what was heard ends; it holds the beginning of each stream."""
+        output = execution.run_output
+        if output is None or self.nonce or self.kept["stdout"] >= self.max_text:
+            return False
+        # Where no stderr came at all it may be among stdout: the CLI keeps the two in one.
+        heard = ((output.stdout, self._printed), (output.stderr, "".join(self.texts["stderr"]) or output.stderr))
+        return any(said != text and said.startswith(text) for said, text in heard)
+
+    @property
+    def _printed(self) -> str:
+        return "".join(self.texts["stdout"]) + self.assembler.held
 
     def _is_cut(self) -> bool:
         """Whether the stream that has just ended served what a node before 1.8 keeps of a finished log, and no more."""
@@ -578,7 +612,7 @@ class _Watch:
         output = ran[-1].run_output if ran and not self.nonce else None
         if output is None or output.stdout_truncated or len(output.stdout) >= min(_CUT_LOG):
             return False
-        return self.read_before and output.stdout == "".join(self.texts["stdout"])
+        return (self.read_before or self.clean_end) and output.stdout == self._printed and not self._is_short(ran[-1])
 
     def _keeps_logs(self) -> bool | None:
         """Whether the server tells a version that serves finished logs whole; None where it tells none."""

@@ -1,0 +1,110 @@
+"""The end of a log without packets: what a stream that closed too early did not bring is completed, or said to be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from scripted import JOB, JobScript, Recorded, Server, Socket
+
+from bacalhau_magic import _watch
+from bacalhau_magic._languages import BUILT_IN
+from bacalhau_magic._results import collect
+from bacalhau_magic._stages import Ended, Endpoint, JobRef
+from bacalhau_magic._wire import Job
+from bacalhau_magic.client import Client
+from bacalhau_magic.errors import MissingResultError
+from bacalhau_magic.options import JobOptions
+
+LONG = "".join(f"{number}\n" for number in range(2000))
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(Endpoint(server.url), requests_per_second=200.0) as found:
+        yield found
+
+
+def watched(client: Client, job_id: str = JOB, job: Job | None = None) -> tuple[JobRef, Ended]:
+    ref = JobRef(job_id, client.endpoint, "default", "test")
+    end = list(_watch.watch(client, ref, nonce="", max_result=1_000_000, poll_interval=0.2, job=job))[-1]
+    assert isinstance(end, Ended)
+    return ref, end
+
+
+def logging(server: Server, live: str, later: str, *, record: str, truncated: bool = False, warned: str = "") -> JobScript:
+    """A job whose stream brings `live` and closes cleanly, and `later` whenever its finished log is read."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            job.end()
+            job.executions[-1]["RunOutput"] |= {"Stdout": record, "StdoutTruncated": truncated, "stderr": warned}
+        for line in (live if number == 1 else later).splitlines(keepends=True):
+            stream.line(line)
+        if warned and number == 1:
+            stream.line(warned.splitlines(keepends=True)[0], 2)
+        stream.close()
+
+    server.on_logs(logs)
+    return job
+
+
+@pytest.mark.parametrize("missing", ["last", "last\n", "x" * 1500])
+def test_last_line_that_the_stream_lost_comes_from_the_record(server: Server, client: Client, missing: str) -> None:
+    """A stream that closes cleanly without its last line is completed from the job's record, and from nowhere else."""
+    logging(server, "first\n", "first\n", record=f"first\n{missing}")
+    _, end = watched(client)
+    assert (end.stdout, end.cut, server.streams) == (f"first\n{missing}", False, 1)
+
+
+def test_stderr_is_completed_too(server: Server, client: Client) -> None:
+    """What stderr lost comes from the record as well, without any line shown twice."""
+    logging(server, "out\n", "out\n", record="out\n", warned="one\ntwo\n")
+    _, end = watched(client)
+    assert (end.stdout, end.stderr, end.cut) == ("out\n", "one\ntwo\n", False)
+
+
+@pytest.mark.parametrize("version", ["v1.9.3", "v0.0.0-xxxxxxx"])
+def test_end_of_a_long_log_is_read_again(server: Server, client: Client, version: str) -> None:
+    """A long log, of which the record has only the beginning, is read once more when it is over."""
+    logging(server, LONG, LONG + "last", record=LONG[:2048], truncated=True)
+    server.on("GET", "/agent/version", {"GitVersion": version})
+    _, end = watched(client)
+    assert (end.stdout, end.cut, server.streams) == (LONG + "last", False, 2)
+
+
+def test_excerpt_takes_nothing_back(server: Server, client: Client) -> None:
+    """A server that serves only an excerpt of a finished log, and tells no version, takes nothing from what was heard."""
+    logging(server, LONG, LONG[:2048] + "\n", record=LONG[:2048], truncated=True)
+    server.on("GET", "/agent/version", {"GitVersion": "v0.0.0-xxxxxxx"})
+    _, end = watched(client)
+    assert (end.stdout, end.cut) == (LONG, False)
+
+
+def test_end_that_nobody_has_is_said(server: Server, client: Client) -> None:
+    """Where neither the record nor the log completes what was heard the value is an error, not the rest of it."""
+    logging(server, "0\n1\n", "0\n1\n", record=LONG[:2048], truncated=True)
+    ref, end = watched(client)
+    result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
+    assert isinstance(result.error, MissingResultError)
+    assert "can't be read to its end" in str(result.error)
+    assert not result.has_value
+
+
+@pytest.mark.parametrize("version", ["1.5.2", "1.7.0", "1.9.3"])
+@pytest.mark.parametrize("name", ["inline-directory", "stdout-cap", "hello"])
+def test_recorded_logs_come_whole(server: Server, client: Client, name: str, version: str) -> None:
+    """The text is whole, also where the recorded stream closed before the last line came; before 1.8, or said to be cut."""
+    script = Recorded(server, name, version)
+    _, end = watched(client, script.job_id, Job.model_validate(script.data["job"]["Job"]))
+    output = script.data["executions"]["Items"][0]["RunOutput"]
+    if end.cut:
+        assert (name, script.keeps_logs) == ("stdout-cap", False)
+    elif output["StdoutTruncated"]:
+        assert end.stdout.startswith(output["Stdout"])
+        assert end.stdout.endswith("4999\n")
+    else:
+        # Before 1.8 a finished log ends with a newline of the server's own.
+        assert end.stdout.rstrip("\n") == output["Stdout"].rstrip("\n")
