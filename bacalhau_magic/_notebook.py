@@ -43,7 +43,7 @@ class ShellDisplay(Display):
         if options.quiet or options.progress in ("text", "none") or not self._draws_cards():
             yield
             if not options.quiet and (not run or run != self._announced):
-                self._publish(bundle("submitted"), {})
+                self._publish(bundle("submitted"), self._receipt(job, live=False) if job.snapshot.instead else {})
             self._announced = run
         else:
             if not self._cards.join(run, job):

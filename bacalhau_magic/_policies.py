@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _argspec
+from ._packages import wanted
 from ._session import no_recordings
 from ._settingkeys import shown
 from ._tables import Report, Table
@@ -75,7 +76,7 @@ def findings(settings: Settings, notebook: Path) -> tuple[list[Finding], int]:
             found.append(Finding(number, line[:80], str(no_recordings(settings, f"%bacalhau {verb}"))))
         for line, options in asked:
             try:
-                _try(settings, options)
+                _try(settings, options, source, notebook.parent)
             except BacalhauMagicError as problem:
                 found.append(Finding(number, line[:80], " ".join(str(problem).split())))
     return found, cells
@@ -128,9 +129,12 @@ def _constants(call: ast.Call) -> Iterator[tuple[str, Any]]:
                 continue
 
 
-def _try(settings: Settings, asked: str | Mapping[str, Any]) -> None:
+def _try(settings: Settings, asked: str | Mapping[str, Any], source: str, folder: Path) -> None:
     """Raises what the cell would be refused with before anything is sent, as far as its text tells."""
     # A variable's value as an option's is known only when the notebook runs.
     options = _argspec.parse(_VARIABLE.sub("", asked), {}) if isinstance(asked, str) else _argspec.from_call(asked)
     whole, _ = settings.apply(options)
-    _argspec.check(whole, settings.languages, strict=settings.strict)
+    checked = _argspec.check(whole, settings.languages, strict=settings.strict)
+    if "pip" in settings.policy.locked and checked.language.is_python:
+        code = source if isinstance(asked, str) else ""
+        settings.check_packages(wanted(whole.pip, whole.requirements, code, folder, own_python=whole.image is None))

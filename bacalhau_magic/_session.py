@@ -326,6 +326,7 @@ class Session:
 
                 pinned = _pins.pins(_hints.needed(code, captured.steps, captured.items))
             complete = self._with_packages(complete, code, pinned)
+            settings.check_packages(complete.pip)
         kept = [line for line in complete.pip if line in pinned]
         said = (f"Installs what is imported in the versions of here: {', '.join(kept)}.",) if kept else ()
         return CellRequest(

@@ -85,7 +85,8 @@ class Settings:
         for name, value in self.policy.locked.items():
             if name in whole.asked and getattr(whole, name) != value:
                 raise OptionError(
-                    f"{spelling(name)} is locked to {shown(name, value)} by the policy {self.policy.origin}.{said}", option=plain_name(name)
+                    f"{spelling(name)} is locked to {shown(name, value) or 'nothing'} by the policy {self.policy.origin}.{said}",
+                    option=plain_name(name),
                 )
         for name, values in self.policy.allowed.items():
             whole, notice = self._chosen(whole, name, values, said)
@@ -94,6 +95,16 @@ class Settings:
             whole, notice = self._limited(whole, name, most, said)
             notices += [notice] if notice else []
         return whole, tuple(notices)
+
+    def check_packages(self, lines: tuple[str, ...]) -> None:
+        """Raises OptionError where the policy locks the packages and a cell asks for others, by whatever way."""
+        locked = self.policy.locked.get("pip", lines)
+        if set(lines) != set(locked):
+            raise OptionError(
+                f"The cell asks for the packages {', '.join(lines)}; they are locked to {', '.join(locked) or 'none'}"
+                f" by the policy {self.policy.origin}. {self.policy.message}".rstrip(),
+                option="pip",
+            )
 
     def _chosen(self, whole: JobOptions, name: str, values: tuple[Any, ...], said: str) -> tuple[JobOptions, str]:
         """One option as the policy allows it: what is asked is kept or refused, what is configured is replaced."""

@@ -14,6 +14,7 @@ from bacalhau_magic import _argspec
 from bacalhau_magic._flow import Means, prepare
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._ledger import Ledger
+from bacalhau_magic._session import Session, Surroundings
 from bacalhau_magic._settings import Settings, load
 from bacalhau_magic._stages import Availability, CellRequest, Endpoint, Target
 from bacalhau_magic.errors import ConfigError, OptionError
@@ -103,6 +104,23 @@ def test_a_place_opens_no_network_that_is_not_allowed(folder: Path) -> None:
         sent("--pip numpy", Availability(remote=cluster, remote_endpoint=cluster.endpoint), only)
     with pytest.raises(OptionError, match="does not allow network full"):
         sent("", Availability(local=local), only)
+
+
+def test_locked_packages_hold_for_every_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a policy locks the packages to none, --pip, a file and a script block are refused, in the check of a notebook too."""
+    (folder / "policy.toml").write_text('message = "Ask in room 101."\n[locked]\npip = []\n')
+    (folder / "few.txt").write_text("humanize\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BACALHAU_MAGIC_POLICY", str(folder / "policy.toml"))
+    ways = (("--pip humanize", "1"), ("-r few.txt", "1"), ("", "# /// script\n# dependencies = ['humanize']\n# ///\n1"))
+    session = Session(Surroundings(namespace={}), folder)
+    for line, code in ways:
+        with pytest.raises(OptionError, match=r"locked to no\w+ by the policy .*Ask in room 101\."):
+            session.request(code, _argspec.parse(line))
+    assert session.request("1", _argspec.parse("")).options.pip == ()
+    notebook(folder / "lesson.ipynb", *(f"%%bacalhau {line}\n{code}" for line, code in (*ways, ("", "1"))))
+    done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
+    assert "3 of 4 cells" in done.stdout, done.stdout
 
 
 def test_falling_back_is_a_runtime_too(folder: Path) -> None:

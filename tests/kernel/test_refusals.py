@@ -150,8 +150,11 @@ def test_an_endpoint_that_does_not_answer(shell: Kernel) -> None:
         assert "Traceback" not in refused_text
         here = shell.run("%%bacalhau --fallback\n6 * 7")
         assert here.value == "42"
-        (trace,) = here.outputs[0]["content"]["metadata"]["bacalhau"]["notices"]
-        assert trace == "Ran here instead: the cell could not be sent to Bacalhau."
+        later = shell.run("%%bacalhau --fallback --bg --job later\n6 * 7")
+        assert shell.run("later.result()").value == "42"
+        for ran in (here, later):
+            (trace,) = ran.outputs[0]["content"]["metadata"]["bacalhau"]["notices"]
+            assert trace == "Ran here instead: the cell could not be sent to Bacalhau."
     finally:
         shell.run("%bacalhau config api_url=")
 
