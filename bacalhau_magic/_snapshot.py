@@ -11,6 +11,7 @@ from ._bars import Bar
 from ._causes import Cause
 from ._placement import size
 from ._stages import (
+    BegunAnew,
     CauseFound,
     ContactChanged,
     Ended,
@@ -55,6 +56,8 @@ class Snapshot:
     cause: Cause | None = None
     contact: str = ""
     notices: tuple[str, ...] = ()
+    tries: int = 1
+    """How many executions it has had."""
     instead: str = ""
     """The notice that it does not run where it was to run."""
     log: tuple[tuple[str, str], ...] = ()
@@ -104,6 +107,9 @@ class Snapshot:
                     running_since=since,
                     cause=None if phase == "running" else here.cause,
                 )
+            case BegunAnew(node):
+                notices = (*here._lasting_notices, f"{_ANEW}{node[:10]}.")
+                return replace(here, tries=here.tries + 1, running_since=None, bar=None, notices=notices)
             case Printed(stream, text):
                 return here._printed(stream, text)
             case CauseFound(cause):
@@ -118,7 +124,8 @@ class Snapshot:
             case Ended():
                 return replace(here, phase="fetching", contact="")
             case Finished(phase, sentence, advice):
-                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="", detail="")
+                notices = here._lasting_notices
+                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="", detail="", notices=notices)
 
     def _printed(self, stream: str, text: str) -> Snapshot:
         log = list(self.log)
@@ -134,6 +141,11 @@ class Snapshot:
             dropped, over = dropped + cut, over - cut
         bar, rest = _bars.read(self.unfinished.get(stream, ""), text)
         return replace(self, log=tuple(log), log_dropped=dropped, bar=bar or self.bar, unfinished={**self.unfinished, stream: rest})
+
+    @property
+    def _lasting_notices(self) -> tuple[str, ...]:
+        """The notices without the one of a try that is over."""
+        return tuple(notice for notice in self.notices if self.tries == 1 or not notice.startswith(_ANEW))
 
     @property
     def is_over(self) -> bool:
@@ -198,10 +210,14 @@ class Snapshot:
     def facts(self) -> str:
         """Node, time and the rest on one line: "on n-2e2b7e09 · 12 s of 5 min", at the end "in 1.8 s on n-2e2b7e09"."""
         if self.phase == "completed":
-            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), self.brought) if part)
+            return " · ".join(part for part in (f"in {self.time} {self.place}".rstrip(), self._tried, self.brought) if part)
         if self.is_over:
-            return f"{self.place} after {self.time}".lstrip()
+            return " · ".join(part for part in (f"{self.place} after {self.time}".lstrip(), self._tried) if part)
         return " · ".join(part for part in (self.place, self.time, self.rest) if part)
+
+    @property
+    def _tried(self) -> str:
+        return "" if self.tries == 1 else "tried twice" if self.tries == 2 else f"tried {self.tries} times"
 
     @property
     def brought(self) -> str:
@@ -306,6 +322,7 @@ def _tail(log: tuple[tuple[str, str], ...], kept: int) -> tuple[list[tuple[str, 
     return tail[::-1], sum(len(text) for _, text in log) - sum(len(text) for _, text in tail)
 
 
+_ANEW = "The job begins anew on "
 _REPORTED = 4000
 """Characters of the log in a report."""
 _PIECE = 4096

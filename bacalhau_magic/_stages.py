@@ -330,6 +330,13 @@ class PhaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """What had begun begins once more, on this node: the server gave the job another execution."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Printed:
     """Text that the job printed, as it came; `stream` is "stdout" or "stderr"."""
 
@@ -393,7 +400,7 @@ class Finished:
     advice: str = ""
 
 
-JobEvent = Packed | Submitted | PhaseChanged | Printed | CauseFound | Noticed | ContactChanged | Transferred | Ended | Finished
+JobEvent = Packed | Submitted | PhaseChanged | BegunAnew | Printed | CauseFound | Noticed | ContactChanged | Transferred | Ended | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ._bundles import bundle_limit
 from ._causes import STOP_PREFIX, Cause, causes, main
 from ._ledger import Ledger
 from ._packets import Assembler, Packet, Text
-from ._stages import CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
+from ._stages import BegunAnew, CauseFound, ContactChanged, Ended, JobEvent, JobRecord, JobRef, Noticed, PhaseChanged, Printed
 from ._wire import STDERR, STDOUT, TERMINAL, Execution, ExecutionState, HistoryItem, Job, NodeState, State
 from .client import Client, LogOver, LogText, Reader
 from .errors import ApiError, NotFoundError, RejectedError, UnauthorizedError
@@ -337,7 +337,7 @@ class _Watch:
 
     def _begins_anew(self, node: str) -> Iterator[JobEvent]:
         if self.frames or self.assembler.started is not None:
-            yield Noticed(f"The job begins anew on {node[:10]}.")
+            yield BegunAnew(node)
         self._drop_reader()
         self._fresh()
         self.open_at, self.read_before = 0.0, False

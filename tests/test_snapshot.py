@@ -9,6 +9,7 @@ import pytest
 from bacalhau_magic._causes import Cause
 from bacalhau_magic._snapshot import Snapshot
 from bacalhau_magic._stages import (
+    BegunAnew,
     CauseFound,
     ContactChanged,
     Ended,
@@ -135,6 +136,18 @@ def test_bytes_that_went_over_are_a_bar() -> None:
 def test_notices_are_said_once_in_their_order() -> None:
     """A notice that comes twice, from the route or on the way, is kept once."""
     assert fold(Noticed("a"), SUBMITTED, Noticed("b"), Noticed("a")).notices == ("a", "b")
+
+
+def test_a_job_that_was_tried_again_says_how_often() -> None:
+    """While it runs again a notice says where, and its time counts from anew; at the end there is how often it was tried instead."""
+    again = fold(PhaseChanged("running", NODE), Noticed("a"), BegunAnew("n-bbbbbbbb-9704"), limit=300.0)
+    assert again.notices == ("a", "The job begins anew on n-bbbbbbbb.")
+    assert again.running_since is None
+    third = again.after(BegunAnew("n-cccccccc-9704"), 113.0)
+    assert third.notices == ("a", "The job begins anew on n-cccccccc.")
+    failed = again.after(CauseFound(MEMORY), 114.0).after(Finished("failed", ""), 114.0)
+    assert (failed.facts, failed.notices) == ("on n-2e2b7e09 after 14 s · tried twice", ("a",))
+    assert third.after(Finished("completed", "bound: a (int)."), 114.0).facts == "in 14 s on n-2e2b7e09 · tried 3 times · bound: a (int)"
 
 
 def test_the_log_keeps_streams_apart_and_joins_pieces() -> None:

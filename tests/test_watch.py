@@ -15,7 +15,7 @@ from scripted import JOB, NODE, JobScript, Recorded, Server, Socket
 from bacalhau_magic import _marks, _watch
 from bacalhau_magic._causes import causes, main
 from bacalhau_magic._ledger import Ledger, Row
-from bacalhau_magic._stages import CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
+from bacalhau_magic._stages import BegunAnew, CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
 from bacalhau_magic._wire import Job
 from bacalhau_magic.client import Client
 from bacalhau_magic.remote.packets import Writer, pack_bundle
@@ -387,7 +387,7 @@ def test_job_that_begins_anew_shows_its_own_log(server: Server, client: Client) 
     events = list(watch(client))
     assert ended(events).blob == other
     assert ended(events).stdout == "second\n"
-    assert any(isinstance(event, Noticed) and "begins anew on n-bbbbbbbb" in event.sentence for event in events)
+    assert [event.node[:10] for event in events if isinstance(event, BegunAnew)] == ["n-bbbbbbbb"]
 
 
 def test_job_that_the_server_forgot_ends_the_wait(server: Server, client: Client) -> None:

@@ -89,7 +89,7 @@ class TextView:
         self._below = False
         """Whether the status stands below a line that is not ended."""
         self._said: tuple[str, ...] = ()
-        self._notices = 0
+        self._noticed: set[str] = set()
         self._phase: tuple[str, str] = ("", "")
 
     def open(self, snapshot: Drawn) -> None:
@@ -161,9 +161,10 @@ class TextView:
 
     def _news(self, snapshot: Drawn) -> None:
         """Notices and problems, each as soon as it is known and once."""
-        for notice in snapshot.notices[self._notices :]:
-            self._line(f"bacalhau: {clean(notice, colours=False)}")
-        self._notices = len(snapshot.notices)
+        for notice in snapshot.notices:
+            if notice not in self._noticed:
+                self._noticed.add(notice)
+                self._line(f"bacalhau: {clean(notice, colours=False)}")
         if snapshot.is_over:
             return  # the error that is raised says it
         said = (snapshot.problem, *snapshot.problem_lines, snapshot.hint) if snapshot.problem else ()
