@@ -263,8 +263,9 @@ def _timed_out(message: str, called: str, placed: bool) -> list[Cause]:
 
 
 def _stopped(reason: str) -> Cause:
-    words = reason.removeprefix(STOP_PREFIX)
-    return Cause("stopped", f"The job was stopped: {words.rstrip('.')}." if words else "The job was stopped.")
+    words = reason.removeprefix(STOP_PREFIX).rstrip(".")
+    said = words if words.startswith("stopped ") else f"stopped: {words}" if words else "stopped"
+    return Cause("stopped", f"The job was {said}.")
 
 
 def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list[Cause]:
@@ -285,9 +286,12 @@ def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list
         count = re.search(r"available: (\d+)", head)
         what = "No node is connected to the server." if count and count[1] == "0" else f"No node can take the job{asks}."
         return [Cause("unplaceable", what, "Ask whoever runs the server.", lines=() if count else (_line(head),))]
-    if any(later):
-        return [Cause("busy", f"No node can take the job now{asks}.", "It starts by itself when a node is free.", lines=tuple(lines))]
     gpu = bool(job and job.task.resources and (job.task.resources.gpu or "0") not in ("", "0"))
+    if any(later):
+        able = [short(match[1]) for match, can in zip(reasons, later, strict=True) if can]
+        advice = f"It starts by itself when {able[0] if len(able) == 1 else 'a node'} is free."
+        advice += " Without a GPU: --gpu 0. See all: %bacalhau nodes --gpu." if gpu else ""
+        return [Cause("busy", f"No node can take the job now{asks}.", advice, lines=tuple(lines))]
     advice = "Without a GPU it may run: leave --gpu out." if gpu else "Ask for less, or see what there is: %bacalhau nodes."
     if any(match[2].startswith("does not support docker") for match in reasons):
         advice = "Install docker or podman there, or leave --image out."

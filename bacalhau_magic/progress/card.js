@@ -146,11 +146,15 @@ function stopping(node, word, send) {
   return free;
 }
 
-/** Text into a node, `code` between backticks set as code. */
+/** What is set as code: what stands between backticks, an option with its number, a line magic. */
+const CODE = /`([^`]*)`|((?<!\S)--[a-z][a-z-]*(?: \d\w*)?|%bacalhau(?: [a-z]+(?: --[a-z]+)?)?(?: (?:j-\w+|last))?)/;
+
+/** Text into a node, with what one may type set as code. */
 function say(node, text) {
   node.replaceChildren(
-    ...text.split("`").map((part, i) => {
-      if (i % 2 === 0) return document.createTextNode(part);
+    ...text.split(CODE).flatMap((part, i) => {
+      if (!part) return [];
+      if (i % 3 === 0) return document.createTextNode(part);
       const code = document.createElement("code");
       code.textContent = part;
       return code;
@@ -258,7 +262,7 @@ function jobCard(send) {
       [...steps.children].forEach((step, i) => {
         step.className = i + 1 < snapshot.step ? "bm-on" : i + 1 === snapshot.step ? "bm-now" : "";
       });
-      steps.hidden = snapshot.over;
+      steps.hidden = snapshot.over || !!snapshot.bar; // one bar at a time
       bar.hidden = !snapshot.bar;
       if (snapshot.bar) {
         bar.setAttribute("aria-valuenow", Math.round(snapshot.bar.fraction * 100));

@@ -153,7 +153,7 @@ def test_stop_a_running_job(shell: Kernel) -> None:
         time.sleep(0.05)
     assert "is stopped" in value(shell, "stop last")
     ran = shell.run("_bacalhau.result(timeout=20)")
-    assert ran.error == ("JobStoppedError", "The job was stopped: stopped from the notebook.")
+    assert ran.error == ("JobStoppedError", "The job was stopped from the notebook.")
     assert "is over already" in value(shell, "stop last")
     assert "stopped" in value(shell, "show last")
 
