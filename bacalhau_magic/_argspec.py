@@ -17,7 +17,7 @@ from typing import Any
 
 from ._languages import BUILT_IN, Language
 from .errors import OptionError
-from .options import FUTURE, GROUPS, JobOptions, Option, option_of, plain_name, spelling, validated, value_of
+from .options import GROUPS, JobOptions, Option, option_of, plain_name, spelling, validated, value_of
 
 __all__ = ["TABLE_BEGIN", "TABLE_END", "Checked", "check", "from_call", "help_text", "json_schema", "markdown_table", "parse", "with_table"]
 
@@ -123,8 +123,6 @@ def _meaning(word: str) -> tuple[_Spelling, str | None]:
     if short and not word.startswith("--") and short.switch is None and not _nearest("-" + word, cutoff=0.8):
         return short, word[2:]
     name = head.lstrip("-").replace("-", "_")
-    if name in FUTURE:
-        raise OptionError(f"{head} comes in a later version.", option=name)
     near = _nearest("--" + head.lstrip("-").replace("_", "-"))
     raise OptionError(
         f"There is no option {head}.", option=name, hint=f"Did you mean {near}?" if near else "%bacalhau help lists the options."
@@ -236,6 +234,10 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
     for name in ("cache", "refresh"):
         if options.allow_pickle and getattr(options, name):
             useless(name, "a stored pickle is never read", "Leave it out, or --allow-pickle.")
+        if options.trust_html and getattr(options, name):
+            useless(name, "a stored result's HTML is never trusted", "Leave it out, or --trust-html.")
+    if options.trust_html and not language.is_python:
+        useless("trust_html", f"rich displays are Python's, and this cell is {language.name}")
     if options.gpu_vendor and not options.gpu_count:
         useless("gpu_vendor", "no GPU is asked for", "Add --gpu 1.", quiet=True)
     if options.secret_in_spec and not options.secret:
@@ -288,8 +290,6 @@ def from_call(kwargs: Mapping[str, object]) -> JobOptions:
     values: dict[str, object] = {}
     for given, value in kwargs.items():
         name = _CALL_NAMES.get(given, given)
-        if given in FUTURE:
-            raise OptionError(f"{given} comes in a later version.", option=given)
         if name not in JobOptions.model_fields:
             near = difflib.get_close_matches(given, [plain_name(n) for n in JobOptions.model_fields], 1)
             hint = f"Did you mean {near[0]}?" if near else "%bacalhau help lists the options."

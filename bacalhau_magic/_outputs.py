@@ -57,7 +57,9 @@ def outputs(result: JobResult, options: JobOptions, *, receipt: Mapping[str, Any
         shown.append(Output("bundle", bundle(outcome_of(result)), receipt or {}))
     python = options.lang == "python"
     parsed = not python and result.error is None and (result.has_value or bool(result.outputs))
-    shown += _stdout(result, text=not (log_shown or parsed or options.stdout))
+    # A recording is as hostile as a node, and not the one that the line trusts.
+    trusted = options.trust_html and not result.ref.endpoint.recording
+    shown += _stdout(result, trusted, text=not (log_shown or parsed or options.stdout))
     if result.stderr and not (log_shown or options.stderr):
         shown.append(Output("stream", name="stderr", text=clean(result.stderr)))
     if result.notices and not log_shown:
@@ -65,11 +67,11 @@ def outputs(result: JobResult, options: JobOptions, *, receipt: Mapping[str, Any
     if result.has_value:
         shown.append(Output("value", value=result.value))
     elif result.mime:
-        shown.append(Output("display", safe(result.mime)))
+        shown.append(Output("display", safe(result.mime, trusted)))
     return shown
 
 
-def _stdout(result: JobResult, *, text: bool) -> Iterator[Output]:
+def _stdout(result: JobResult, trusted: bool, *, text: bool) -> Iterator[Output]:
     """Stdout, cut where a rich display occurred; without `text` the displays alone."""
     raw = result.stdout_bytes or result.stdout.encode("utf-8", "surrogatepass")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -84,7 +86,7 @@ def _stdout(result: JobResult, *, text: bool) -> Iterator[Output]:
         if text and piece and (cleaned := clean(piece)):
             yield Output("stream", name="stdout", text=cleaned)
         if rich:
-            yield Output("display", safe(rich))
+            yield Output("display", safe(rich, trusted))
 
 
 def _not_cleared(pieces: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[tuple[str, Mapping[str, Any] | None]]:
@@ -105,6 +107,7 @@ def _not_cleared(pieces: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list
 _IMAGES = ("image/png", "image/jpeg", "image/gif")
 _PLOTLY = "application/vnd.plotly.v1+json"
 _JSON = "application/json"
+_ACTING = ("text/html", "text/markdown", "text/latex")
 _DEEPEST = 100
 """Levels of a display's JSON; the notebook's own writer follows some hundreds."""
 _FRAME = (
@@ -114,12 +117,12 @@ _FRAME = (
 )
 
 
-def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
+def safe(mime: Mapping[str, Any], trusted: bool = False) -> dict[str, Any]:
     """A remote display with nothing in it that could act in the notebook's page.
 
     Text, LaTeX, PNG, JPEG, GIF and JSON stay, Plotly's JSON but for addresses that it would load from; Markdown loses its tags and what would load from elsewhere; a
     table's HTML is made anew from its cells; SVG becomes an image, other HTML a sandboxed frame; the rest is left out, and
-    where nothing stays, a sentence says so.
+    where nothing stays, a sentence says so. `trusted` leaves HTML, Markdown, LaTeX and plots as they came.
     """
     kept: dict[str, Any] = {}
     if isinstance(text := mime.get("text/plain"), str):
@@ -128,7 +131,7 @@ def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
         kept["text/latex"] = plain
     kept |= {name: mime[name] for name in _IMAGES if _is_base64(mime.get(name))}
     if isinstance(figure := mime.get(_PLOTLY), dict) and _is_shallow(figure):
-        kept[_PLOTLY] = plot(figure)
+        kept[_PLOTLY] = figure if trusted else plot(figure)
     if isinstance(facts := mime.get(_JSON), dict | list) and _is_shallow(facts):
         kept[_JSON] = facts
     if isinstance(text := mime.get("text/markdown"), str) and (plain := markdown(clean(text, colours=False))) is not None:
@@ -138,6 +141,8 @@ def safe(mime: Mapping[str, Any]) -> dict[str, Any]:
         kept["text/html"] = f'<img alt="Figure from the job" style="max-width: 100%" src="data:image/svg+xml;base64,{coded}">'
     elif isinstance(document := mime.get("text/html"), str) and not (set(kept) & {*_IMAGES, _PLOTLY}):
         kept["text/html"] = table(document) or _FRAME.format(document=html.escape(document))
+    if trusted:
+        kept |= {name: mime[name] for name in _ACTING if isinstance(mime.get(name), str)}
     if not kept:
         names = ", ".join(sorted(re.sub(r"[^\w.+/-]", "?", str(name))[:60] for name in mime)) or "nothing"
         kept["text/plain"] = f"A display from the job is left out: it holds only {names}."

@@ -13,7 +13,7 @@ from . import _profiles
 from ._settingkeys import SETTINGS, option_names
 from ._values import publisher
 from .errors import ConfigError
-from .options import FUTURE, JobOptions, option_of, plain_name
+from .options import JobOptions, option_of, plain_name
 
 __all__ = ["TABLE", "Layer", "cli", "environment", "field_of", "overrides", "project", "project_file", "user"]
 
@@ -50,8 +50,6 @@ def field_of(key: str, origin: str) -> str | None:
     name = "as_" if name == "as" else name
     if name in SETTINGS or name in option_names():
         return name
-    if name in FUTURE:
-        raise ConfigError(f"{origin}: {plain_name(name)} comes in a later version.", setting=name, origin=origin)
     option = option_of(name) if name in JobOptions.model_fields else None
     if option:
         hint = f"Write --{plain_name(name).replace('_', '-')} on the cell's line."

@@ -42,7 +42,6 @@ from ._values import (
 from .errors import OptionError
 
 __all__ = [
-    "FUTURE",
     "GROUPS",
     "JobOptions",
     "Option",
@@ -162,6 +161,9 @@ class JobOptions(BaseModel):
     max_result: Annotated[Size, Option("results", "SIZE")] = Field(64_000_000, description="The biggest result that comes back by itself.")
     allow_pickle: Annotated[Flag, Option("results", configurable=False)] = Field(
         False, description="Pickle what can't travel else, both ways; reading a pickle runs code that its writer chose."
+    )
+    trust_html: Annotated[Flag, Option("results", configurable=False)] = Field(
+        False, description="Show HTML, Markdown and plots as the job made them; a script in them can do all that the notebook can."
     )
     publisher: Annotated[Annotated[str, BeforeValidator(read_publisher)] | None, Option("results", "SPEC")] = Field(
         None, description="Where the job's files are published: local, s3managed, s3://BUCKET/KEY[?region=R&endpoint=URL]."
@@ -294,10 +296,6 @@ def option_of(name: str) -> Option | None:
         if isinstance(part, Option):
             return part
     return None
-
-
-FUTURE = frozenset({"trust_html"})
-"""Names that a later version will give a meaning; they are refused by name, so that nobody takes them for a typo."""
 
 
 def plain_name(name: str) -> str:

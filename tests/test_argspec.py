@@ -11,7 +11,7 @@ import pytest
 from bacalhau_magic import _argspec as argspec
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic.errors import OptionError
-from bacalhau_magic.options import FUTURE, GROUPS, JobOptions, spelling
+from bacalhau_magic.options import GROUPS, JobOptions, spelling
 
 # A line for every option of this version: what it says, and the value that comes of it.
 LINES = {
@@ -34,6 +34,7 @@ LINES = {
     "files": ("--files out", "out"),
     "overwrite": ("--overwrite", True),
     "allow_pickle": ("--allow-pickle", True),
+    "trust_html": ("--trust-html", True),
     "publisher": ("--publisher s3://b/k?region=eu", "s3://b/k?region=eu"),
     "max_result": ("--max-result 5MB", 5_000_000),
     "cpu": ("--cpu 500m", 0.5),
@@ -129,14 +130,6 @@ def test_bad_value_is_refused(name: str) -> None:
     assert "expected" in error.message
     assert "\n" not in error.message
     assert "pydantic" not in str(error)
-
-
-@pytest.mark.parametrize("name", sorted(FUTURE))
-def test_future_name_is_no_typo(name: str) -> None:
-    """A name that is kept for later says so instead of suggesting another."""
-    assert "later version" in problem(spelling(name)).message
-    with pytest.raises(OptionError, match="later version"):
-        argspec.from_call({name: True})
 
 
 def test_nearest_name_is_suggested() -> None:
@@ -282,12 +275,11 @@ def test_unknown_language_lists_the_known() -> None:
 
 
 def test_help_names_every_option() -> None:
-    """The help has every option of this version and none of a later one."""
+    """The help has every option."""
     text = argspec.help_text()
     for name in LINES:
         assert name == "args" or spelling(name) in text
     assert "--pip" in text
-    assert "--trust-html" not in text
     assert "--cpu" in argspec.help_text("resources")
     assert "--lang" not in argspec.help_text("resources")
     assert argspec.help_text("max_result").split()[:2] == ["--max-result", "SIZE"]

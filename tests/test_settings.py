@@ -141,14 +141,6 @@ def test_option_of_one_cell_can_not_be_configured(place: Place, name: str) -> No
     assert place.problem(None, **{f"BACALHAU_MAGIC_{key.upper()}": "x"}).hint
 
 
-@pytest.mark.parametrize("key", ["trust_html"])
-def test_later_option_is_refused(place: Place, key: str) -> None:
-    """What a later version brings is refused by name."""
-    assert "later version" in place.problem({key: "x"}).message
-    place.project(f"{key} = 'x'")
-    assert "later version" in place.problem().message
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [

@@ -22,7 +22,6 @@ export interface IOption {
 }
 
 export const OPTIONS: readonly IOption[] = generated.options;
-const LATER: readonly string[] = generated.later;
 
 /** A word of the line; `value` is without its quotes. Offsets count from the cell's beginning. */
 export interface IWord {
@@ -209,7 +208,6 @@ export function problems(line: IMagicLine, trans: ITranslate): IProblem[] {
 
 function unknown(word: string, trans: ITranslate): string {
   const head = word.split("=")[0] ?? word;
-  if (LATER.includes(head)) return trans.__("%1 comes in a later version.", head);
   const near = nearest(
     head.startsWith("-") ? `--${head.replace(/^-+/, "")}` : `--${head}`,
     head.startsWith("-") ? 0.6 : 0.8,

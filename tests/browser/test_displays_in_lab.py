@@ -45,3 +45,17 @@ def test_displays_are_drawn_in_their_order(lab: Any, page: Any) -> None:
     page.frame_locator("iframe[sandbox]").locator("#title").wait_for()
     assert page.evaluate("() => [window.hurt, document.title.includes('hurt')]") == [None, False]
     assert not [url for url in asked if "beacon" in url]
+
+
+def test_trusted_html_is_part_of_the_page(lab: Any, page: Any) -> None:
+    """With --trust-html the same HTML stands in the page itself, and its script runs there; without it neither."""
+    body = """
+from IPython.display import HTML, display
+display(HTML("<h3 class='theirs'>A title</h3><script>window.acted = (window.acted || 0) + 1</script>"))"""
+    lab.write("trusted.ipynb", "%load_ext bacalhau_magic", f"%%bacalhau{body}", f"%%bacalhau --trust-html{body}")
+    lab.open(page, "trusted.ipynb")
+    lab.run_all(page)
+    lab.done(page, 2)
+    page.wait_for_function("() => window.acted === 1")
+    assert page.locator(".jp-CodeCell").nth(1).locator("h3.theirs").count() == 0
+    assert page.locator(".jp-CodeCell").nth(2).locator("h3.theirs").inner_text() == "A title"

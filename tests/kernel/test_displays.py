@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from kernels import Kernel
+from kernels import Kernel, Ran
 from nbclient import NotebookClient
 
 CELL = """%%bacalhau
@@ -73,6 +73,51 @@ def test_a_plotly_figure_is_the_value_s_display(batch: Kernel) -> None:
     assert ran.error is None, ran.text
     data = ran.outputs[0]["content"]["data"]
     assert data["application/vnd.plotly.v1+json"]["data"][0]["y"] == [2, 1]
+
+
+ACTS = """from IPython.display import HTML, Javascript, Markdown, display
+display(HTML("<b>hi</b><script>hurt = 1</script>"), Markdown("<b>hi</b>"), Javascript("hurt = 1"))"""
+
+
+def html_of(ran: Ran) -> list[str | None]:
+    """The HTML or Markdown of each display of a run; None where it has neither."""
+    shown = [output["content"]["data"] for output in ran.outputs if output["type"] == "display_data"]
+    return [data.get("text/html", data.get("text/markdown")) for data in shown]
+
+
+def test_html_is_as_it_came_only_where_the_line_says_so(batch: Kernel) -> None:
+    """With --trust-html a job's HTML and Markdown stand in the page as it made them, JavaScript as a type of its own never."""
+    trusted = ["<b>hi</b><script>hurt = 1</script>", "<b>hi</b>", None]
+    batch.run(f"from bacalhau_magic import run\ncode = {ACTS!r}")
+    for cell in (f"%%bacalhau -q --trust-html\n{ACTS}", "run(code, trust_html=True, quiet=True)"):
+        assert html_of(batch.run(cell)) == trusted
+    framed, plain, left_out = html_of(batch.run(f"%%bacalhau -q\n{ACTS}"))
+    assert framed is not None
+    assert framed.startswith('<iframe sandbox="allow-scripts"')
+    assert (plain, left_out) == ("<\u2060b>hi<\u2060/b>", None)
+
+
+def test_a_recording_s_html_is_never_trusted(batch: Kernel, tmp_path: Path) -> None:
+    """What was recorded with --trust-html is framed when it is replayed, and is not stored by the cache at all."""
+    cell = f"%%bacalhau -q --trust-html\n{ACTS}"
+    batch.run(f"%bacalhau record {tmp_path}/h.yaml")
+    assert "<iframe" not in str(html_of(batch.run(cell)))
+    batch.run(f"%bacalhau replay {tmp_path}/h.yaml")
+    assert str(html_of(batch.run(cell))[0]).startswith('<iframe sandbox="allow-scripts"')
+    batch.run("%bacalhau live")
+    ran = batch.run("%%bacalhau --trust-html --cache\n1")
+    assert ran.error is not None
+    assert "never trusted" in ran.error[1]
+
+
+def test_no_file_can_trust_html(batch: Kernel) -> None:
+    """The configuration can't say it for a cell, and beside Bash, which has no displays, it is refused."""
+    ran = batch.run("%bacalhau config trust_html=true")
+    assert ran.error is not None
+    assert "trust_html can't be configured" in ran.error[1]
+    ran = batch.run("%%bacalhau --lang bash --trust-html\necho 1")
+    assert ran.error is not None
+    assert "rich displays are Python's" in ran.error[1]
 
 
 def test_a_failed_cell_shows_what_it_displayed(batch: Kernel) -> None:

@@ -86,6 +86,7 @@ ELSEWHERE = {
     "secret": "test_secrets.py::test_a_secret_reaches_the_job_and_nothing_else",
     "secret_in_spec": "test_secrets.py::test_in_clear_only_where_it_is_asked_for",
     "overwrite": "test_files.py::test_overwrite_on_the_line_and_with_get",
+    "trust_html": "test_displays.py::test_html_is_as_it_came_only_where_the_line_says_so",
     "on_interrupt": "test_live.py::test_detach_lets_the_job_go_on",
     "once": "test_live.py::test_once_attaches_to_the_unfinished_job",
     "profile": "test_profile_names_the_cluster",

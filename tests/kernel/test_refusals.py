@@ -9,8 +9,6 @@ import pytest
 from cluster import Cluster
 from kernels import Kernel
 
-from bacalhau_magic.options import FUTURE, spelling
-
 STATE = """(lambda say: (len(say('jobs --all')), len(say('jobs --mine')), str(say('show last')['job']) if len(say('jobs')) else '',
   repr(globals().get('_bacalhau')), kept))(lambda line: get_ipython().run_line_magic('bacalhau', line))"""
 
@@ -109,12 +107,6 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
 def test_here(shell: Kernel, way: str, line: str, body: str, said: str, hint: str) -> None:
     """On the local node, waiting or in the background: one error, and the node, the ledger and the namespace are as before."""
     refused(shell, way * ("--bg" not in line) + line, body, said, hint)
-
-
-@pytest.mark.parametrize("name", sorted(FUTURE))
-def test_option_of_a_later_version(shell: Kernel, name: str) -> None:
-    """What is not there yet is refused by name, before anything is sent."""
-    refused(shell, spelling(name), "1", f"{spelling(name)} comes in a later version", "")
 
 
 @pytest.mark.parametrize(

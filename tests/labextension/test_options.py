@@ -10,7 +10,7 @@ import pytest
 
 from bacalhau_magic import _argspec
 from bacalhau_magic.errors import OptionError
-from bacalhau_magic.options import FUTURE, duration_text, size_text
+from bacalhau_magic.options import duration_text, size_text
 
 LINES = json.loads((Path(__file__).parents[1] / "data/labextension/lines.json").read_text(encoding="utf-8"))
 GENERATED = Path(__file__).parents[2] / "labextension" / "src" / "options.json"
@@ -39,7 +39,7 @@ def options() -> dict[str, Any]:
                 "help": part["description"],
             }
         )
-    return {"options": found, "later": sorted("--" + name.replace("_", "-") for name in FUTURE)}
+    return {"options": found}
 
 
 def _shown(part: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ import {
   valuesOf,
   withOptions,
 } from "../magicline";
-import { later } from "../options.json";
 import { english } from "./english";
 
 function line(source: string): IMagicLine {
@@ -87,7 +86,6 @@ describe("problems", () => {
     ["%%bacalhau --network some", "--network: expected none, http or full, not some."],
     ["%%bacalhau --cpu --bg", "--cpu needs a value: N."],
     ["%%bacalhau --cpu 1 --cpu 2", "--cpu is given twice."],
-    ...later.map((word) => [`%%bacalhau ${word}`, `${word} comes in a later version.`]),
     ["%%bacalhau zzz", "zzz is not an option."],
   ])("%s", (source, sentence) => {
     expect(wrong(source)[0]).toBe(sentence);
