@@ -17,6 +17,8 @@ else:
     codec = load("codec")  # noqa: F821 - put here by bootstrap.py
 
 _MOST_ROWS = 1 << 40
+_UNPICKLED = b"arrow.py_extension_type"
+_FARTHEST = {"Date": 95 * 10**6, "ms": 8 * 10**15, "us": 8 * 10**18}  # from 1970; polars breaks off where it shows another
 
 
 def write(e, value, depth):
@@ -46,6 +48,15 @@ def read(d, depth):
     if kind in (b"t", b"b", b"c", b"a"):
         return _read_arrow(d, kind)
     pl = d.library("polars")
+    try:
+        return _read_polars(d, pl, kind, depth)
+    except BaseException as problem:
+        if type(problem).__name__ != "PanicException":  # no Exception, and what polars raises where its Rust gives up
+            raise
+        raise codec.CodecError("the value is damaged (polars: %s)" % problem) from None
+
+
+def _read_polars(d, pl, kind, depth):
     if kind == b"S":
         return _read_series(d, pl, depth)
     if kind != b"F":
@@ -89,7 +100,10 @@ def _read_arrow(d, kind):
 
     data = d.blob()
     for message in pa.ipc.MessageReader.open_stream(data):
-        if _is_compressed(message.type, message.metadata.to_pybytes()):
+        metadata = message.metadata.to_pybytes()
+        if _UNPICKLED in metadata:  # pyarrow before 14.0.1 unpickles a type of that name as it reads the schema
+            raise codec.CodecError("the value's table has a type that is a pickle")
+        if _is_compressed(message.type, metadata):
             raise codec.CodecError("the value's table is compressed")
     with pa.ipc.open_stream(data) as stream:
         table = stream.read_all()
@@ -276,13 +290,15 @@ def _read_series(d, pl, depth):
     length = d.count()
     kind = dtype.base_type().__name__
     if kind == "Null":
-        if length > _MOST_ROWS:
+        if length >= 1 << 32:  # what polars counts to
             raise codec.CodecError("the value has more rows than its size allows")
         return pl.repeat(None, length, dtype=pl.Null, eager=True).alias(name)
     if kind in ("List", "Array", "Struct"):
         items = d.sequence(depth + 1)
         if len(items) != length:
             raise codec.CodecError("the value is damaged")
+        if any(name in str(dtype) for name in ("Array", *_FARTHEST)):
+            d.spend(8 * sum(_room(dtype, item) for item in items))
         return pl.Series(name, items, dtype=_physical(pl, dtype), strict=True).cast(dtype)
     nulls = d.blob()
     if nulls and len(nulls) != length:
@@ -298,6 +314,8 @@ def _read_series(d, pl, depth):
     code = _NUMBERS.get(kind) or _TIMES.get(kind) or "?"
     items = _unpacked(d, code, length)
     series = pl.Series(name, items, dtype=_physical(pl, dtype))
+    if length and kind in ("Date", "Datetime"):
+        _near(dtype, series.min(), series.max())
     if nulls:
         series = pl.select(pl.when(pl.Series(list(map(bool, nulls)))).then(None).otherwise(series).alias(name)).to_series()
     return series.cast(dtype)
@@ -311,6 +329,37 @@ def _unpacked(d, code, length):
         return sys.modules["numpy"].frombuffer(data, "<" + ("i1" if code == "b" else "u1" if code == "B" else code))
     d.spend(40 * length)
     return list(struct.unpack("<%d%s" % (length, code), data))
+
+
+def _width(dtype):
+    """How many items lie in one of this dtype, of arrays inside of it: a null takes the room of all of them."""
+    name = dtype.base_type().__name__
+    if name == "Array":
+        return dtype.size * _width(dtype.inner)
+    if name == "Struct":
+        return sum(_width(field.dtype) for field in dtype.fields)
+    return 1
+
+
+def _room(dtype, item):
+    """The items that a value takes the room of, each of them looked at."""
+    name = dtype.base_type().__name__
+    if item is None:
+        return _width(dtype)
+    if name in ("List", "Array"):
+        return sum(_room(dtype.inner, inner) for inner in item)
+    if name == "Struct":
+        return sum(_room(field.dtype, item[field.name]) for field in dtype.fields)
+    _near(dtype, item)
+    return 1
+
+
+def _near(dtype, *numbers):
+    """Raises where one of the numbers is a date that polars can't show."""
+    kind = dtype.base_type().__name__
+    farthest = _FARTHEST.get(dtype.time_unit if kind == "Datetime" else kind)
+    if farthest and not all(-farthest <= number <= farthest for number in numbers):
+        raise codec.CodecError("the value has a date that is too far away")
 
 
 def _physical(pl, dtype):

@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal, assert_series_equal
 from polars.testing.parametric import dataframes, series
 
 from bacalhau_magic.remote import codec
+from bacalhau_magic.remote import tables as room
 
 DTYPES = [
     pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary,
@@ -194,3 +195,22 @@ def test_a_damaged_frame(data):
         codec.loads(bytes(whole))
     except codec.CodecError:
         pass
+
+
+def test_where_polars_gives_up(monkeypatch):
+    """What polars raises where its Rust gives up is no Exception, and still ends in an error of ours."""
+
+    def give_up(*_):
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    data = codec.dumps(pl.Series("a", [1]))
+    monkeypatch.setattr(room, "_read_series", give_up)
+    with pytest.raises(codec.CodecError, match="polars: index out of bounds"):
+        codec.loads(data)
+
+
+def test_the_farthest_dates():
+    """Dates travel as far as polars shows them."""
+    far = pl.Series("a", [95 * 10**6, -95 * 10**6, None], dtype=pl.Int32).cast(pl.Date)
+    assert_series_equal(codec.loads(codec.dumps(far)), far)
+    assert "262" in str(far)

@@ -142,15 +142,81 @@ def values() -> dict[str, bytes]:
         "array-of-objects": _array(b"('|O', (3,), False)"),
         "array-of-deep-types": _array(b"(" * 120),
         "array-with-code": _array(b"(__import__('os').system('id'), (3,), False)"),
+        "array-of-signs": _array(b"-" * 40_000 + b"1"),
+        "array-with-a-long-header": _array(b"('<f8', (3,), False)" + b" " * 60_000),
+        "array-of-nothing": _array(b"('|V0', (1099511627776,), False)", b""),
+        "array-of-dimensions": _array(b"('<f8', (" + b"1," * 1000 + b"3), False)"),
+        "array-of-wide-fields": _array(b"([('a', '<f8', (1048576, 1048576)), ('b', '<f8', (1048576, 1048576))], (3,), False)"),
+        "array-of-a-huge-type": _array(b"('<U4611686018427387904', (3,), False)"),
+        **tables(),
         "unknown": b"BMC1?",
         "pickle": b"BMC1\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.",
         "empty": b"",
     }
 
 
-def _array(header: bytes) -> bytes:
-    """An encoded array of 24 bytes with this header, as numpy's own file format writes one."""
-    return b"BMC1aa" + bytes([len(header)]) + header + b"\x18" + bytes(24)
+def _blob(data: bytes) -> bytes:
+    return (bytes([len(data)]) if len(data) < 255 else b"\xff" + struct.pack("<Q", len(data))) + data
+
+
+def _array(header: bytes, data: bytes = bytes(24)) -> bytes:
+    """An encoded array with this header, as numpy's own file format writes one."""
+    return b"BMC1aa" + _blob(header) + _blob(data)
+
+
+_ARROW = base64.b64decode(
+    "/////xgBAAAQAAAAAAAKAAwABgAFAAgACgAAAAABBAAMAAAACAAIAAAABAAIAAAABAAAAAEAAAAYAAAAAAASABgACAAGAAcADAAAABAAFAASAAAAAAABAhQA"
+    "AAC0AAAACAAAABAAAAAAAAAAAQAAAGEAAAACAAAATAAAAAQAAADE////GAAAAAQAAAAIAAAAAAAAAAAAAAAAAAAAGAAAAEFSUk9XOmV4dGVuc2lvbjptZXRh"
+    "ZGF0YQAAAAAIAAwABAAIAAgAAAAkAAAABAAAABcAAABhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYQAUAAAAQVJST1c6ZXh0ZW5zaW9uOm5hbWUAAAAACAAMAAgA"
+    "BwAIAAAAAAAAAUAAAAAAAAAA/////4gAAAAUAAAAAAAAAAwAFgAGAAUACAAMAAwAAAAAAwQAGAAAABgAAAAAAAAAAAAKABgADAAEAAgACgAAADwAAAAQAAAA"
+    "AwAAAAAAAAAAAAAAAgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABgAAAAAAAAAAAAAAAEAAAADAAAAAAAAAAAAAAAAAAAAAQAAAAAAAAACAAAAAAAAAAMA"
+    "AAAAAAAA/////wAAAAA="
+)
+"""Arrow's stream of a table with the numbers 1, 2, 3 in a column whose type has the name "a" * 23."""
+_METADATA, _BODY, _ROWS, _OFFSET, _BUFFER, _NODE, _NULLS = 4, 328, 360, 392, 400, 416, 424
+"""Where its sizes and counts stand: of the schema, the body, the rows, the column's buffer, its rows and its nulls."""
+
+
+def _arrow(layout: str = "<q", data: bytes = _ARROW, **changes: int) -> bytes:
+    """The table with other numbers at the places that the names above tell."""
+    stream = bytearray(data)
+    for name, number in changes.items():
+        struct.pack_into(layout, stream, globals()["_" + name.upper()], number)
+    return b"BMC1Pt" + _blob(bytes(stream))
+
+
+def _polars(dtype: bytes, rest: bytes) -> bytes:
+    return b"BMC1PS\x01a" + dtype + rest
+
+
+def tables() -> dict[str, bytes]:
+    """Arrow's tables and polars series whose headers lie about what follows."""
+    huge = b"\xff" + struct.pack("<Q", 1 << 60)
+    wide = b"\x05Array\x05" + struct.pack("<iB", 1 << 30, 0)
+    return {
+        "arrow-rows": _arrow(rows=1 << 40, node=1 << 40),
+        "arrow-rows-and-not-the-column": _arrow(rows=1 << 40),
+        "arrow-negative": _arrow(rows=-1, node=-1),
+        "arrow-buffer-too-long": _arrow(buffer=1 << 40),
+        "arrow-buffer-too-short": _arrow(buffer=8),
+        "arrow-buffer-outside": _arrow(offset=1 << 60),
+        "arrow-body-too-long": _arrow(body=1 << 60),
+        "arrow-nulls": _arrow(nulls=3),
+        "arrow-schema-too-long": _arrow("<I", metadata=0x7FFFFFF8),
+        "arrow-cut": _arrow(data=_ARROW[:420]),
+        "arrow-pickle": _arrow(data=_ARROW.replace(b"a" * 23, b"arrow.py_extension_type")),
+        "arrow-no-table": b"BMC1Pt" + _blob(b"\xff" * 64),
+        "polars-rows": _polars(b"\x05Int64", huge + b"\x00" + _blob(bytes(8))),
+        "polars-nulls": _polars(b"\x04Null", huge),
+        "polars-many-nulls": _polars(b"\x04Null", b"\xff" + struct.pack("<Q", 1 << 36)),
+        "polars-null-array": _polars(wide + b"\x05Int64", b"\x01\x01-N"),
+        "polars-null-arrays": _polars(wide * 3 + b"\x05Int64", b"\x01\x01-N"),
+        "polars-deep": _polars(b"\x04List" * 5000 + b"\x05Int64", b"\x00\x00-"),
+        "polars-far-date": _polars(b"\x04Date", b"\x01\x00" + _blob(struct.pack("<i", (1 << 31) - 1))),
+        "polars-far-date-in-a-list": _polars(b"\x04List\x08Datetime\x02us\x00", b"\x01\x01-l\x01-i" + struct.pack("<q", (1 << 63) - 1)),
+        "polars-mask": _polars(b"\x05Int64", b"\x01" + _blob(b"\x01\x01") + _blob(bytes(8))),
+        "polars-columns": b"BMC1PF" + huge,
+    }
 
 
 def documents() -> dict[str, bytes]:

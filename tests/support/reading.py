@@ -15,6 +15,8 @@ from pathlib import Path
 
 import hostile
 import numpy  # noqa: F401 - arrays are met, and its own memory does not count
+import polars  # noqa: F401
+import pyarrow  # noqa: F401
 from scripted import JOB, Server
 
 from bacalhau_magic import _bundles, _packets
