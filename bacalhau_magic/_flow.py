@@ -47,8 +47,8 @@ from ._tapes import Player, Recorder, Source, Take, Tape
 from ._watch import StopRequest, watch
 from ._wire import COMPLETED, FAILED, INDEX_HEADER, SECRETS_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
-from .errors import ApiError, BacalhauMagicError, JobStoppedError, ResultError
-from .options import JobOptions
+from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, ResultError
+from .options import JobOptions, duration_text
 from .packing import addressed, pack, repacked
 
 if TYPE_CHECKING:
@@ -210,9 +210,16 @@ def _uploaded(packed: PackedJob, means: Means, emit: Emit, stop: StopRequest) ->
     assert store is not None, "what goes by a store has one"
     timeouts = packed.job.task.timeouts
     wait = (timeouts.queue_timeout or 0) + math.ceil(means.settings.pull_timeout) if timeouts else 0
+    expires = min(LONGEST, wait + _SPARE)
+    if expires > store.keep:
+        raise ConfigError(
+            f"The job may wait for {duration_text(wait)}, and {store.label} keeps what is staged for {duration_text(store.keep)}.",
+            setting="staging",
+            hint="Let the staging setting keep it longer (keep=7d), or give the job a shorter --queue-timeout.",
+        )
     emit(PhaseChanged("packing", detail="uploading the inputs"))
     try:
-        done = upload(store, packed.uploads, expires=min(LONGEST, wait + _SPARE), said=_paced(emit), halted=stop.requested.is_set)
+        done = upload(store, packed.uploads, expires=expires, said=_paced(emit), halted=stop.requested.is_set)
     except InterruptedError:
         raise JobStoppedError("The job was stopped before it was sent.", job_id="", reason=stop.reason) from None
     parts = [f"sent: {', '.join(done.sent)}"] if done.sent else []

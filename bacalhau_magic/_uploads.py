@@ -184,7 +184,8 @@ def _check(store: Store, one: Upload, address: str) -> None:
         raise UnsendableInputError(
             one.name,
             f"a node asks for its size first (HEAD), and {store.address} answers that with status {answer.status}",
-            hint="Use a store that lets a signed address be asked by HEAD, give the nodes an s3:// or https:// input, or send a smaller sample.",
+            hint="A store that signs an address for one method alone, as AWS does, can't serve nodes. Put the file there yourself and give them "
+            "-i s3://… (they fetch it with their own credentials) or -i https://…, use another store, or send a smaller sample.",
         )
 
 

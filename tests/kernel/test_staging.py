@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gateway import Gateway, gateway
 from kernels import Kernel, start
-from store import BUCKET, KEYS, S3, s3
+from store import BUCKET, KEYS, S3, STRICT, s3
 
 from bacalhau_magic.node import _daemon
 
@@ -168,6 +168,29 @@ def test_without_a_store_the_ways_out_are_said(kernel: Kernel, cluster: Gateway,
     assert "127.0.0.1:9" in ran.text
     kernel.run("%bacalhau config staging=")
     assert len(cluster.paths("PUT")) == sent
+
+
+def test_what_no_node_could_fetch_is_not_sent(kernel: Kernel, store: S3, cluster: Gateway) -> None:
+    """A store whose signatures are for one method alone, and one that removes what a job may still wait for, are refused with the way out."""
+    store.client.create_bucket(Bucket=STRICT)
+    sent = len(cluster.paths("PUT"))
+    kernel.run(f"%bacalhau config staging=s3://{STRICT}/x?endpoint={store.url}")
+    ran = kernel.run("%%bacalhau -i x\nlen(x)")
+    assert ran.error is not None
+    assert "(HEAD)" in ran.error[1]
+    assert "status 403" in ran.error[1]
+    assert "-i s3://…" in ran.text
+    kernel.run(f"%bacalhau config staging=s3://{BUCKET}/brief?endpoint={store.url}&keep=1d")
+    for line in ("--bg", "--queue-timeout 23h"):
+        ran = kernel.run(f"%%bacalhau {line} -i x\nlen(x)")
+        assert ran.error is not None
+        assert ran.error[0] == "ConfigError"
+        assert "keeps what is staged for 1d" in ran.error[1]
+        assert "keep=7d" in ran.text
+    assert not [key for key in store.objects() if key.startswith("brief/")]
+    assert kernel.run("%%bacalhau -i x\nlen(x)").value == "400000"
+    kernel.run("%bacalhau config staging=")
+    assert len(cluster.paths("PUT")) == sent + 1
 
 
 def test_a_project_s_store_is_used_once_trusted(kernel: Kernel, store: S3, home: Path) -> None:

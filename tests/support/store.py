@@ -1,4 +1,7 @@
-"""A real S3 server in a process of its own: moto's, on loopback. What is put there with an age was written that long ago."""
+"""A real S3 server in a process of its own: moto's, on loopback.
+
+What is put there with an age was written that long ago; in the bucket STRICT a signature is for one method alone, as on AWS.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from typing import Any
 
 KEYS = {"AWS_ACCESS_KEY_ID": "staging-key-id", "AWS_SECRET_ACCESS_KEY": "staging-secret-key", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "staging-bucket"
+STRICT = "strict-bucket"
 _SERVER = """
 import datetime, sys
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3.models import FakeKey
 from moto.server import main
 
@@ -31,6 +36,16 @@ def aged(key):
         key.last_modified = now
 
 FakeKey.last_modified_ISO8601 = property(aged)
+answer = DomainDispatcherApplication.__call__
+
+def strict(self, environ, start):
+    head = environ["REQUEST_METHOD"] == "HEAD" and "X-Amz-Signature" in environ["QUERY_STRING"]
+    if head and environ["PATH_INFO"].startswith("/strict-bucket/"):
+        start("403 Forbidden", [("Content-Length", "0")])
+        return [b""]
+    return answer(self, environ, start)
+
+DomainDispatcherApplication.__call__ = strict
 main(sys.argv[1:])
 """
 
