@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ._gpus import is_connected
 from ._placement import amount, lacks, short, size, wants
+from ._refusals import asked, may_pass, refusal
 from ._wire import STOPPED, Execution, ExecutionState, HistoryItem, Job, NodeState
 
 CauseKind = Literal[
     "unplaceable",  # no node takes it; a line for each node in `lines`
     "busy",  # nodes could take it, and are full
+    "refused",  # a node looked at it and did not take it
     "image",  # the image can't be pulled
     "memory",  # killed at its memory limit
     "disk",  # killed at its disk limit
@@ -49,7 +52,7 @@ STOP_PREFIX = "bacalhau-magic: "
 _STOP = "requested to stop"
 _WAITING = ("unplaceable", "busy")
 _RANKS: Mapping[str, int] = {"stopped": 3, "timeout": 0, **dict.fromkeys(_WAITING, 1)}
-"""Which kind is shown first: a stop that somebody asked for, an execution's own (2), why no node took it, the time."""
+"""Which kind is shown first: a stop that somebody asked for, an execution's own (2), why the server finds no node, the time."""
 
 
 def causes(
@@ -61,14 +64,18 @@ def causes(
     """
     found: list[Cause] = []
     failures = _failures(history, executions)
-    tried = {failure.node for failure in failures if failure.node}
+    alone = _is_alone(history, nodes, {failure.node for failure in failures if failure.node}, job)
     called = _called(history, job)
-    said: set[str] = set()
-    for failure in failures:
-        if failure.execution not in said:
-            said.add(failure.execution)
-            found.append(_of_failure(failure, job, nodes, tried, called))
-    placed = max((index for index, item in enumerate(history) if item.execution_id and item.event.details.get("NodeID")), default=-1)
+    placements = {item.execution_id: index for index, item in enumerate(history) if item.execution_id and item.event.details.get("NodeID")}
+    placed = max(placements.values(), default=-1)
+    refused = {failure.execution for failure in failures if _REFUSED.match(failure.message)}
+    taken = max((index for execution, index in placements.items() if execution not in refused), default=-1)
+    firsts = {failure.execution: failure for failure in reversed(failures)}
+    texts = Counter(_masked(failure.message) for failure in firsts.values())
+    for failure in reversed(firsts.values()):
+        # A node that refused is history, too, once another has taken the job.
+        if failure.execution not in refused or placements.get(failure.execution, placed) >= taken:
+            found.append(_of_failure(failure, job, nodes, alone, called, again=texts[_masked(failure.message)] > 1))
     for index, item in enumerate(history):
         if item.type == "JobLevel":
             of_job = _timed_out(item.event.message, called, placed >= 0) or _of_job(
@@ -124,6 +131,7 @@ def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -
 
 
 _ENDED = re.compile(r"node has disappeared|due to node restart", re.IGNORECASE)
+_REFUSED = re.compile(r"rejected bid: *(.*)", re.IGNORECASE)
 _OVER = re.compile(rf"{_ENDED.pattern}|^rejected bid:", re.IGNORECASE)
 """Messages of executions that are over, which the server marks as no error."""
 
@@ -133,10 +141,10 @@ def _failure(execution: str, node: str, message: str, topic: str, details: Mappi
     return _Failure(execution, node, _line(message), topic, code, image, hint)
 
 
-def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], tried: set[str], called: str) -> Cause:
+def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], alone: bool, called: str, *, again: bool) -> Cause:
+    """`alone`: no other node could try it; `again`: another execution failed with the same words."""
     message, node = failure.message, failure.node
     place = f" on {short(node)}" if node else ""
-    alone = not _others(nodes, tried, job)
     if "memory limit exceeded" in message.lower() or "oomkilled" in message.lower():
         return _memory(job, nodes, node, alone)
     if "disk limit exceeded" in message.lower():
@@ -153,8 +161,8 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
         kind: CauseKind = "restarted" if "restart" in message.lower() else "node-lost"
         what = "was restarted while the job ran" if kind == "restarted" else "was lost while the job ran"
         return Cause(kind, f"The node {short(node) or 'that ran it'} {what}.", "Run the cell again.", node=node)
-    if refused := re.match(r"rejected bid: *(.*)", message, re.IGNORECASE):
-        return _refused(refused[1], node, alone)
+    if refused := _REFUSED.match(message):
+        return _refused(refused[1], job, nodes, node, alone)
     if "executable file not found" in message or re.search(r"exec: .*no such file or directory|exec format error", message):
         name = re.search(r'exec: "([^"]+)"', message)
         what = f"The command {name[1]!r} is not in the image" if name else "The job's command is not in the image"
@@ -182,14 +190,16 @@ def _of_failure(failure: _Failure, job: Job | None, nodes: Sequence[NodeState], 
             lines=tuple(line for line in (message, failure.hint) if line),
             node=node,
         )
-    return Cause("failed", f"The job failed{place}: {message.rstrip('.') or 'the server gave no reason'}.", failure.hint, node=node)
+    repeats = alone and again
+    said = failure.hint or ("It failed twice in the same way, and no other node could take it." if repeats else "")
+    return Cause("failed", f"The job failed{place}: {message.rstrip('.') or 'the server gave no reason'}.", said, repeats, node=node)
 
 
-def _refused(reason: str, node: str, alone: bool) -> Cause:
+def _refused(reason: str, job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool) -> Cause:
     """A node looked at the job and did not take it; the server leaves the job waiting without a word."""
     if variable := re.search(r"does not resolve environment variable ([^\s:]+)", reason):
         return Cause(
-            "unplaceable",
+            "refused",
             f"The node {short(node) or 'that was asked'} does not let jobs have {variable[1]!r} of its environment.",
             "Whoever runs the node can allow it there (Compute.Env.AllowList); --secret-in-spec sends the value in clear.",
             repeats=alone,
@@ -197,7 +207,10 @@ def _refused(reason: str, node: str, alone: bool) -> Cause:
             node=node,
         )
     words = reason.rstrip(".") or "it gave no reason"
-    return Cause("unplaceable", f"The node {short(node) or 'that was asked'} refused the job: {words}.", repeats=alone, node=node)
+    too_much = any(state.info.node_id == node and job and lacks(state, wants(job)) for state in nodes)
+    later = may_pass(reason) and not too_much
+    advice = "It may take the job later: wait longer with --queue-timeout." if later else ""
+    return Cause("refused", f"The node {short(node) or 'that was asked'} refused the job: {words}.", advice, alone and not later, node=node)
 
 
 def _memory(job: Job | None, nodes: Sequence[NodeState], node: str, alone: bool) -> Cause:
@@ -223,10 +236,26 @@ def _disk(job: Job | None, node: str) -> Cause:
     return Cause("disk", f"The job was killed at its limit of {size(limit)} of disk.", f"Ask for more: --disk {more}.", True, node=node)
 
 
-def _others(nodes: Sequence[NodeState], tried: set[str], job: Job | None) -> bool:
-    """Whether a connected node is known that could take the job and has not tried it yet."""
+def _is_alone(history: Sequence[HistoryItem], nodes: Sequence[NodeState], tried: set[str], job: Job | None) -> bool:
+    """Whether no node is left that could take the job: all that could have tried it, or the server says that it is so.
+
+    Where the nodes are not known this is not either.
+    """
     rest = [node for node in nodes if is_connected(node) and node.info.node_id not in tried]
-    return any(job is None or not lacks(node, wants(job)) for node in rest)
+    if nodes and not any(job is None or not lacks(node, wants(job)) for node in rest):
+        return True
+    return any(item.type == "JobLevel" and _is_spent(item.event.message) for item in history)
+
+
+def _is_spent(message: str) -> bool:
+    """Whether the server refuses to try again because every node had its tries."""
+    head, *bullets = message.split("\n")
+    return "not enough nodes to run job" in head and bool(bullets) and all("already executed on this node" in line for line in bullets)
+
+
+def _masked(message: str) -> str:
+    """A failure's words without the numbers that are another for each execution."""
+    return re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", message)
 
 
 # What the server says of the job as a whole
@@ -277,11 +306,11 @@ def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list
     known = {short(state.info.node_id): state for state in nodes} | {state.info.node_id: state for state in nodes}
     lines, later = [], []
     for match in reasons:
-        sentence, can_later = _refusal(_line(match[2]), job, known.get(match[1]))
+        sentence, can_later = refusal(_line(match[2]), job, known.get(match[1]))
         lines.append(f"{short(match[1])} {sentence}")
         later.append(can_later)
-    asked = _asked(job)
-    asks = f": it asks for {asked}" if asked else ""
+    wanted = asked(job)
+    asks = f": it asks for {wanted}" if wanted else ""
     if not reasons:
         count = re.search(r"available: (\d+)", head)
         what = "No node is connected to the server." if count and count[1] == "0" else f"No node can take the job{asks}."
@@ -296,60 +325,6 @@ def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list
     if any(match[2].startswith("does not support docker") for match in reasons):
         advice = "Install docker or podman there, or leave --image out."
     return [Cause("unplaceable", f"No node can take the job{asks}.", advice, lines=tuple(lines))]
-
-
-def _refusal(reason: str, job: Job | None, state: NodeState | None) -> tuple[str, bool]:
-    """A node's refusal in our words, and whether the node may take the job later."""
-    if busy := re.match(r"node busy with available capacity \{([^}]*)\}", reason):
-        free = {key.strip(): text.strip() for key, _, text in (part.partition(":") for part in busy[1].split(","))}
-        return _short_of(free, job, state)
-    if match := re.match(r"does not support (\S+?),? only (.*)", reason):
-        return f"can't run {match[1].rstrip(',')} jobs, only {match[2]}", False
-    if match := re.search(r"more (\S+) \(([^)]*)\) than the maximum available \(([^)]*)\)", reason):
-        return f"offers at most {match[3]} of {match[1]}, and {match[2]} are asked for", False
-    if "required selectors" in reason:
-        return "does not have the labels that --constraints asks for", False
-    if reason.startswith("job rejected"):
-        return "refused the job", True
-    if "version is incompatible" in reason:
-        return "runs another version of Bacalhau", False
-    return f"says: {reason.rstrip('.')}", False
-
-
-def _short_of(free: Mapping[str, str], job: Job | None, state: NodeState | None) -> tuple[str, bool]:
-    resources = job.task.resources if job else None
-    most = state.info.compute_node_info.max_job_requirements if state else None
-    wanted_gpu = amount(resources.gpu) if resources and resources.gpu else 0
-    free_gpu = amount(free.get("GPU", "0")) or 0
-    if wanted_gpu and wanted_gpu > free_gpu:
-        if most is not None and most.gpu < wanted_gpu:
-            return ("has no GPU" if not most.gpu else f"has only {most.gpu} GPU"), False
-        if most is not None:
-            return f"has {most.gpu} GPU, {free_gpu:g} free", True
-        return "has no free GPU" if not free_gpu else f"has only {free_gpu:g} free GPU", True
-    wanted_cpu = amount(resources.cpu) if resources and resources.cpu else None
-    free_cpu = amount(free.get("CPU", ""))
-    if wanted_cpu and free_cpu is not None and wanted_cpu > free_cpu:
-        can = most is None or not most.cpu or most.cpu >= wanted_cpu
-        return (f"has {free_cpu:g} free CPU" if can else f"has only {most.cpu if most else 0:g} CPU"), can
-    wanted = amount(resources.memory) if resources and resources.memory else None
-    room = amount(free.get("Memory", "").replace(" ", ""))
-    if wanted and room is not None and wanted > room:
-        can = most is None or not most.memory or most.memory >= wanted
-        return (f"has {size(room)} of memory free" if can else f"has only {size(most.memory if most else 0)} of memory"), can
-    return "is busy", True
-
-
-def _asked(job: Job | None) -> str:
-    resources = job.task.resources if job else None
-    if resources is None:
-        return ""
-    parts = [f"{resources.gpu} GPU"] if resources.gpu and resources.gpu != "0" else []
-    if cpu := amount(resources.cpu):
-        parts.append(f"{cpu:g} CPU")
-    if memory := amount(resources.memory):
-        parts.append(f"{size(memory)} of memory")
-    return ", ".join(parts[:1] if parts and "GPU" in parts[0] else parts)
 
 
 # Words

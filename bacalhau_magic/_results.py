@@ -246,7 +246,7 @@ def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: 
         case "stopped":
             reason = cause.sentence.partition(": ")[2].rstrip(".")
             return JobStoppedError(cause.sentence, job_id=job_id, reason=reason, hint=cause.advice)
-        case "unplaceable" | "busy":
+        case "unplaceable" | "busy" | "refused":
             hint = "Wait longer with --queue-timeout, or try again later." if cause.kind == "busy" else cause.advice
             lines = "".join(f"\n• {line}" for line in cause.lines)
             return JobUnplaceableError(cause.sentence + lines, job_id=job_id, reasons=cause.lines, hint=hint)

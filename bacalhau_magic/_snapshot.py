@@ -345,6 +345,7 @@ _TITLES: Mapping[str, str] = {
 _FAILURES: Mapping[str, str] = {
     "unplaceable": "No node takes it",
     "busy": "No node was free",
+    "refused": "Refused",
     "image": "No image",
     "memory": "Out of memory",
     "disk": "Out of disk",

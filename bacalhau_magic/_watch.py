@@ -350,8 +350,8 @@ class _Watch:
             try:
                 self.nodes = self.client.nodes()
             except ApiError:
-                self.nodes = []
-        found = main(causes(self.history, (), self.job, self.nodes))
+                pass  # asked again with what happens next
+        found = main(causes(self.history, (), self.job, self.nodes or ()))
         if found is None or found == self.cause:
             return
         self.cause = found

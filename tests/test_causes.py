@@ -1,0 +1,90 @@
+"""Causes from what a server says: which counts, and whether trying again would end the same."""
+
+from __future__ import annotations
+
+import pytest
+from scripted import NODE, event, recording
+
+from bacalhau_magic._causes import Cause, causes, main
+from bacalhau_magic._wire import HistoryItem, Job, NodeState
+
+NODES = [NodeState.model_validate(node) for node in recording("nodes")["Nodes"]]
+OTHER = "n-bbbbbbbb-9704-40b8-a87a-1b6b42761e17"
+JOB = Job.model_validate({"Tasks": [{"Engine": {"Type": "docker"}, "Resources": {"CPU": "0.1"}}]})
+DENIED = "failed to start container 3f5a0c1d: permission denied"
+NO_NODES = "Job queued. not enough nodes to run job. requested: 1, available: 1, suitable: 0.\n• Node n-2e2b7e09: "
+SPENT = NO_NODES + "job already executed on this node more than once"
+
+
+def other() -> NodeState:
+    """A second node, like the first."""
+    return NodeState.model_validate_json(
+        next(node for node in NODES if node.info.node_id == NODE).model_dump_json(by_alias=True).replace(NODE, OTHER)
+    )
+
+
+def history(*told: tuple[str, str, str]) -> list[HistoryItem]:
+    """Items of (execution, node, message): a node's first takes the job, an empty execution is the job itself."""
+    items: list[dict] = []
+    for execution, node, message in told:
+        if node:
+            items.append(event(len(items) + 1, "Requested execution", "Scheduling", execution, NodeID=node))
+        items.append(
+            event(len(items) + 1, message, "Exec Scanning" if "bid" in message else "Running Execution", execution, IsError="true")
+        )
+    return [HistoryItem.model_validate(item) for item in items]
+
+
+def cause(*told: tuple[str, str, str], nodes: list[NodeState] = NODES, job: Job = JOB) -> Cause:
+    found = main(causes(history(*told), (), job, nodes))
+    assert found is not None
+    return found
+
+
+def test_one_failure_may_pass() -> None:
+    """A failure without a kind of its own is tried again by the server: once is no reason to stop."""
+    assert not cause(("e-1", NODE, DENIED)).repeats
+
+
+def test_two_failures_alike_would_repeat() -> None:
+    """The same words twice, whatever numbers stand in them, would come a third time where no other node is left."""
+    twice = (("e-1", NODE, DENIED), ("e-2", NODE, DENIED.replace("3f5a0c1d", "00aa11bb")))
+    assert cause(*twice).repeats
+    assert not cause(*twice, nodes=[*NODES, other()]).repeats
+    assert not cause(twice[0], ("e-2", NODE, "no space left on device")).repeats
+
+
+def test_unknown_nodes_are_not_no_nodes() -> None:
+    """Where the list of nodes can't be read another one may be there, until the server says that it has none left."""
+    twice = (("e-1", NODE, DENIED), ("e-2", NODE, DENIED))
+    assert not cause(*twice, nodes=[]).repeats
+    assert not cause(("e-1", NODE, "memory limit exceeded"), nodes=[]).repeats
+    assert not cause(("e-1", NODE, "rejected bid: docker engine component not found"), nodes=[]).repeats
+    assert cause(*twice, ("", "", SPENT), nodes=[]).repeats
+    assert not cause(*twice, ("", "", SPENT + "\n• Node n-bbbbbbbb: node busy"), nodes=[]).repeats
+
+
+@pytest.mark.parametrize(
+    "reason", ["insufficient resources - requested: {CPU: 0.1}, available: {CPU: 0}", "the node's queue is full", "busy"]
+)
+def test_refusal_for_want_of_room_may_pass(reason: str) -> None:
+    """A node that is full now is waited for; one that could never hold the job is not."""
+    refused = cause(("e-1", NODE, f"rejected bid: {reason}"))
+    assert (refused.kind, refused.repeats) == ("refused", False)
+    assert "--queue-timeout" in refused.advice
+    large = Job.model_validate({"Tasks": [{"Engine": {"Type": "docker"}, "Resources": {"CPU": "5000"}}]})
+    assert cause(("e-1", NODE, f"rejected bid: {reason}"), job=large).repeats
+
+
+def test_refusal_is_not_hidden_by_the_wait() -> None:
+    """Why a node refused counts more than the server's later word that it finds no node; a node that took the job ends it."""
+    reason = "rejected bid: this node does not accept jobs without any input volumes"
+    assert "input volumes" in cause(("e-1", NODE, reason), ("", "", SPENT)).sentence
+    assert "input volumes" in cause(("e-1", NODE, reason), ("", "", NO_NODES + "job rejected")).sentence
+    taken = cause(("e-1", NODE, reason), ("e-2", OTHER, DENIED))
+    assert (taken.kind, taken.node) == ("failed", OTHER)
+    timed_out = [*history(("e-1", NODE, reason), ("e-2", OTHER, "Running"), ("", "", "Job timed out. Job took longer than 6s"))]
+    del timed_out[3].event.details["IsError"]
+    found = main(causes(timed_out, (), JOB, NODES))
+    assert found is not None
+    assert found.kind == "timeout"
