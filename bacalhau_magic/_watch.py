@@ -42,6 +42,8 @@ _LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 300.0))
 """Seconds before a finished log is opened once more, and how long it may stay silent: a node serves one log at a time."""
 _AGAIN = 2.0
 """Seconds for which a finished log that was heard before may stay silent."""
+_HASTE = 1.0
+"""The same for somebody who has pressed Stop."""
 _NEVER_BEGAN = ("image", "command", "inputs")
 """Causes of executions that have no log: a node keeps a stream that asks for it open, and all others wait behind that."""
 _MAX_BACKGROUND_STREAMS = 16
@@ -163,6 +165,7 @@ class _Watch:
         self.read_before = False
         self.clean_end = False
         self.cut = False
+        self.hasty = False
         self._fresh()
 
     def _fresh(self) -> None:
@@ -195,7 +198,9 @@ class _Watch:
             cut = bool(ran) and not (self.assembler.complete or self._ended_well(ran) or self._is_whole(ran))
             texts = {stream: "".join(pieces) for stream, pieces in self.texts.items()}
             installing = self.installing and self.assembler.started is None
-            yield Ended(record, blob, problem, **texts, cut=cut, silent=cut and self.reader is not None, installing=installing)
+            yield Ended(
+                record, blob, problem, **texts, cut=cut, silent=cut and (self.hasty or self.reader is not None), installing=installing
+            )
         finally:
             self._drop_reader()
 
@@ -543,8 +548,13 @@ class _Watch:
             yield from self._read_again(ran[-1])
         for number, (pause, patience) in enumerate(_LAST_READS if ran else ((0.0, 1.0),)):
             silent = self.reader is not None
-            if self._has_all(ran) or stop.requested.is_set() or number >= (2 if not self.nonce else len(_LAST_READS) if silent else 4):
+            if self._has_all(ran) or number >= (2 if not self.nonce else len(_LAST_READS) if silent else 4):
                 return
+            if stop.requested.is_set():
+                # Whoever stops a job that has just completed gets its result where it is there, and waits for nothing.
+                self.hasty, patience = True, min(patience, _HASTE)
+                if number:
+                    return
             if silent and number == 2:
                 yield Noticed("The node is slow to serve the job's log: the result is waited for.")
             time.sleep(pause)

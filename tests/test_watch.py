@@ -192,6 +192,30 @@ def test_stop_ends_the_wait_for_a_late_log(server: Server, client: Client) -> No
     assert (end.blob, end.silent, end.record.state, server.streams) == (None, True, "Completed", 2)
 
 
+@pytest.mark.parametrize("serves", [True, False])
+def test_stop_that_comes_too_late_loses_no_result(server: Server, client: Client, serves: bool) -> None:
+    """A job that completes while it is stopped brings its result; where its log does not come it is not called lost."""
+    job = JobScript(server)
+    job.begin()
+    stop = _watch.StopRequest()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            job.end()
+            stop.ask("enough")
+            return stream.stay()
+        if serves:
+            for line in packets(BLOB):
+                stream.line(line)
+            return stream.close()
+        return stream.half("{")
+
+    server.on_logs(logs)
+    end = ended(list(watch(client, stop=stop)))
+    assert (end.blob, end.cut, end.silent, end.record.state) == (BLOB if serves else None, not serves, not serves, "Completed")
+    assert server.streams == 2
+
+
 def test_log_of_what_never_began_is_not_asked_for(server: Server, client: Client) -> None:
     """An execution whose command is not in the image has no log: none is asked for once the job is over."""
     job = JobScript(server)
