@@ -29,6 +29,11 @@ from .progress import View
 
 _INTERRUPTED = "interrupted in the notebook"
 
+_PUBLIC = (
+    *("bind", "cancel", "done", "error", "events", "files", "id", "logs", "name", "outputs"),
+    *("result", "route", "state", "stderr", "stdout"),
+)
+
 Flow = Callable[[Callable[[JobEvent], None], StopRequest], JobResult]
 
 
@@ -435,7 +440,20 @@ class RemoteJob:
             raise
 
     def __repr__(self) -> str:
-        return f"RemoteJob({self.request.options.name or self.request.language.name})"
+        facts = (self._label, self.state, *([self._ref.short_id] if self._ref else []))
+        return f"RemoteJob({', '.join(facts)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's own signature
+        """How a notebook shows it: what is saved is the same after another run, so it has neither id nor state."""
+        printer.text(f"RemoteJob({self._label})")
+
+    def __dir__(self) -> list[str]:
+        """What the README tells of, so that Tab offers that; the rest is for the package itself."""
+        return [*_PUBLIC, *(name for name in super().__dir__() if name.startswith("__"))]
+
+    @property
+    def _label(self) -> str:
+        return self.request.options.name or self.request.language.name
 
 
 def _resources(options: JobOptions) -> str:

@@ -79,7 +79,7 @@ def test_submit_gives_a_job_with_its_facts() -> None:
     assert (job.route.target.name, job.route.why) == ("local", "no endpoint is configured")
     assert len(job.events) > 3
     assert sorted(job.logs(follow=True)) == [("stderr", "err"), ("stdout", "out")]
-    assert repr(job) == "RemoteJob(facts)"
+    assert repr(job) == f"RemoteJob(facts, completed, {job.id[:10]})"
 
 
 def test_logs_follow_a_running_job() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -132,6 +133,20 @@ def test_a_background_job_is_awaited_asked_and_read(live: Kernel) -> None:
     ended = live.run("b.result()")
     assert ended.error is not None
     assert ended.error[0] == "JobStoppedError"
+
+
+def test_a_job_shows_its_name_alone_and_tab_its_api(live: Kernel) -> None:
+    """What a notebook keeps of a job that is shown is its name, in a list too; print says state and id; Tab offers what users need."""
+    live.run("%%bacalhau --bg --job j --name first\n1")
+    assert live.run("j.result(); j").value == "RemoteJob(first)"
+    assert live.run("[j]").value == "[RemoteJob(first)]"
+    assert re.fullmatch(r"RemoteJob\(first, completed, j-\w{8}\)\n", live.run("print(j)").stream("stdout"))
+    request = live.client.complete("j.", 2)
+    while (message := live.client.get_shell_msg(timeout=10))["parent_header"]["msg_id"] != request:
+        pass
+    offered = [text.removeprefix("j.") for text in message["content"]["matches"]]
+    wanted = "bind cancel done error events files id logs name outputs result route state stderr stdout"
+    assert [name for name in offered if not name.startswith("_")] == wanted.split()
 
 
 def test_a_job_in_the_node_s_queue_waits(live: Kernel) -> None:
