@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _argspec, _connections, _doctor, _flow, _gpus, _jobs, _marks, _policies, _replays, _waits, packing
+from ._causes import main
 from ._job import RemoteJob
 from ._secrets import Veil
 from ._stages import JobRef, seconds
 from ._suggestions import suggestion
 from ._tables import Report, Table, Text
-from ._wire import COMPLETED, TERMINAL, Job, NodeState
+from ._wire import COMPLETED, STOPPED, TERMINAL, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
 from .progress import clean
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Verb = Callable[["Session", list[str]], Any]
+_TIME_IS_OVER = 124
+"""The exit code of the wrapper where it kept the cell's time."""
 _WAITS = (_waits.ForOne, _waits.ForAll)
 
 
@@ -204,14 +207,22 @@ def show(session: Session, words: list[str]) -> Report:
         "node": ", ".join(dict.fromkeys(execution.node_id[:10] for execution in executions)) or "none yet",
         "tried": f"{len(executions)} times" if len(executions) != 1 else "once",
     }
+    reasons = _jobs.why(session, job, executions, history, ref)
+    notes = [text for cause in reasons for text in (cause.sentence, *cause.lines, cause.advice) if text]
+    if job.phase_word == STOPPED and (first := main(reasons)) and first.kind != "stopped":
+        facts["state"] = "failed"  # it was stopped because trying again would have ended the same
     done = [execution.run_output for execution in executions if execution.run_output and execution.compute.name == "COMPLETED"]
     if done:
         facts["exit code"] = str(done[-1].exit_code)
         if job.phase_word == COMPLETED and done[-1].exit_code:
             facts["state"] = "failed"
-    notes = [
-        text for cause in _jobs.why(session, job, executions, history, ref) for text in (cause.sentence, *cause.lines, cause.advice) if text
-    ]
+        limit = _jobs.time_limit(job)
+        if done[-1].exit_code == _TIME_IS_OVER and limit is not None and job.took >= limit:
+            facts["state"] = "timed out"
+            notes += [
+                f"The cell ran longer than its time limit of {seconds(limit)}.",
+                "Give it more time: --timeout 30m, or --long for hours.",
+            ]
     if job.phase_word == COMPLETED and not notes:
         notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
     veil = Veil(_jobs.secrets_of(session, job))
@@ -221,7 +232,10 @@ def show(session: Session, words: list[str]) -> Report:
 def logs(session: Session, words: list[str]) -> Text:
     """The log of a job until now, both streams, without the packets that carry its result."""
     ref = _job(session, words, "logs")
-    return Text("".join(text for _, text in _jobs.log(session, ref)) or "(nothing was printed yet)")
+    if text := "".join(text for _, text in _jobs.log(session, ref)):
+        return Text(text)
+    over = session.client(ref.endpoint).job(ref.job_id, ref.namespace).phase_word in TERMINAL
+    return Text("(nothing was printed)" if over else "(nothing was printed yet)")
 
 
 def wait(session: Session, words: list[str]) -> _waits.Wait:

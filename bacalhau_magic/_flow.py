@@ -45,9 +45,9 @@ from ._stages import (
 from ._submit import submit, twin
 from ._tapes import Player, Recorder, Source, Take, Tape
 from ._watch import StopRequest, watch
-from ._wire import COMPLETED, FAILED, INDEX_HEADER, SECRETS_HEADER, Job
+from ._wire import FAILED, INDEX_HEADER, SECRETS_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
-from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, ResultError
+from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions, duration_text
 from .packing import addressed, pack, repacked
 
@@ -352,8 +352,9 @@ def _brought(
     for notice in result.notices:
         emit(Noticed(notice))
     if not ref.endpoint.recording:
-        state = ended.record.state
-        means.ledger.finished(ref.job_id, FAILED if state == COMPLETED and result.error is not None else state, ended.record.job.took)
+        # A job that was stopped because trying again would end the same has failed.
+        failed = result.error is not None and not isinstance(result.error, JobStoppedError)
+        means.ledger.finished(ref.job_id, FAILED if failed else ended.record.state, ended.record.job.took)
     # A job that was stopped from here did not end by what it is.
     if take and not (stop and stop.requested.is_set()):
         secrets = ref.endpoint.credential
@@ -410,6 +411,7 @@ def _finished(result: JobResult, options: JobOptions) -> Finished:
         "stopped" if isinstance(result.error, JobStoppedError) else "failed",
         str(getattr(result.error, "message", "") or result.error),
         str(getattr(result.error, "hint", "")),
+        timed_out=isinstance(result.error, JobTimedOutError),
     )
     return phase
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 200
 """How many of a notebook's jobs a wrong name is compared with."""
 _TITLE = 40
+_LONGEST = 1e9
 
 
 def title(session: Session, row: Row) -> str:
@@ -147,9 +148,20 @@ def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> 
     if language is None:
         raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
     asked = {"outputs": outputs if outputs is not None else names}
+    facts = {"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": _names_of_secrets(job)}
+    facts |= {"timeout": limit} if (limit := time_limit(job)) is not None else {}
     kept = secrets_of(session, job)
-    options = JobOptions(**asked).over({"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": _names_of_secrets(job)})
+    options = JobOptions(**asked).over(facts)
     return CellRequest(code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook())
+
+
+def time_limit(job: Job) -> float | None:
+    """The seconds that a job's cell may run, by its own mark; None where it has none that can be read."""
+    try:
+        limit = float(job.task.meta.get(_marks.META_TIMEOUT, ""))
+    except ValueError:
+        return None
+    return limit if 0 < limit < _LONGEST else None
 
 
 def _names_of_secrets(job: Job) -> tuple[str, ...]:
@@ -219,7 +231,10 @@ def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:
 
 
 def state_of(session: Session, row: Row) -> str:
-    """A row's state: how it ended where that is known, else what its endpoint says."""
+    """A row's state: how it ended where that is known ("out of memory" of a job of this kernel), else what its endpoint says."""
+    known = session.known(row.job_id)
+    if known is not None and known.snapshot.is_over:
+        return known.snapshot.title.lower()
     return standing(session, row)[0]
 
 

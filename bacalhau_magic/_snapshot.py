@@ -67,6 +67,8 @@ class Snapshot:
     sentence: str = ""
     """At the end: why it failed or was stopped; or what a completed job left ("bound: scores (list)")."""
     advice: str = ""
+    timed_out: bool = False
+    """At the end: whether its time was over, kept by itself or by its server."""
     running_since: float | None = None
     bar: Bar | None = None
     """How far the job says it is."""
@@ -123,9 +125,9 @@ class Snapshot:
                 return replace(here, bar=bar, detail="" if bar else size(done))
             case Ended():
                 return replace(here, phase="fetching", contact="")
-            case Finished(phase, sentence, advice):
-                notices = here._lasting_notices
-                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="", detail="", notices=notices)
+            case Finished(phase, sentence, advice, timed_out):
+                here = replace(here, timed_out=timed_out, notices=here._lasting_notices)
+                return replace(here, phase=phase, sentence=sentence, advice=advice, contact="", detail="")
 
     def _printed(self, stream: str, text: str) -> Snapshot:
         log = list(self.log)
@@ -166,8 +168,8 @@ class Snapshot:
     @property
     def title(self) -> str:
         """The state in a few words, as the card's first text: "Running", "Out of memory"."""
-        if self.phase == "failed" and self.cause:
-            return _FAILURES.get(self.cause.kind, _TITLES["failed"])
+        if self.phase == "failed":
+            return _FAILURES.get(self.cause.kind if self.cause else "timeout" if self.timed_out else "", _TITLES["failed"])
         if self.phase == "waiting" and self.node:
             return "Waiting for room"
         return _TITLES[self.phase]

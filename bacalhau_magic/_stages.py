@@ -393,11 +393,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The flow is over: the outcome as the snapshot's last sentence."""
+    """The flow is over: the outcome as the snapshot's last sentence; `timed_out` where the cell's time was over."""
 
     phase: Phase
     sentence: str
     advice: str = ""
+    timed_out: bool = False
 
 
 JobEvent = Packed | Submitted | PhaseChanged | BegunAnew | Printed | CauseFound | Noticed | ContactChanged | Transferred | Ended | Finished

@@ -156,6 +156,41 @@ def test_stop_a_running_job(shell: Kernel) -> None:
     assert ran.error == ("JobStoppedError", "The job was stopped from the notebook.")
     assert "is over already" in value(shell, "stop last")
     assert "stopped" in value(shell, "show last")
+    assert value(shell, "logs last") == "(nothing was printed)"
+
+
+STATE = "[row['state'] for row in get_ipython().run_line_magic('bacalhau', 'jobs')][0]"
+SHOWN = "get_ipython().run_line_magic('bacalhau', 'show last').facts['state']"
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize(
+    ("line", "body", "listed", "shown", "why"),
+    [
+        ("--timeout 1s", "import time; time.sleep(30)", "timed out", "timed out", "ran longer than its time limit of 1.0 s"),
+        ("--memory 100MB", "x = b'x' * 2_000_000_000; import time; time.sleep(30)", "out of memory", "failed", "at its limit of 100 MB"),
+    ],
+    ids=["time", "memory"],
+)
+def test_a_job_that_its_limits_ended_has_failed(shell: Kernel, line: str, body: str, listed: str, shown: str, why: str) -> None:
+    """A job that used up its time or memory is no stopped and no completed one: list and description say what it was."""
+    assert shell.run(f"%%bacalhau {line} --no-raise-error\n{body}").error is None
+    assert shell.run(STATE).value == repr(listed)
+    assert shell.run(SHOWN).value == repr(shown)
+    assert why in value(shell, "show last")
+
+
+def test_a_job_s_own_time_limit_is_known_later(live: Kernel) -> None:
+    """After a restart a job that was cut off at its time limit is told with that limit, not with what is usual, and is listed as failed."""
+    live.run("%%bacalhau --timeout 2s --bg\nimport time; time.sleep(30)")
+    live.run("_bacalhau.error")
+    live.manager.restart_kernel(now=True)
+    live.client.wait_for_ready(timeout=60)
+    live.run("%load_ext bacalhau_magic")
+    assert live.run(STATE).value == "'failed'"
+    ran = live.run("%bacalhau attach last")
+    assert ran.error is not None
+    assert (ran.error[0], "its time limit of 2.0 s" in ran.error[1]) == ("JobTimedOutError", True)
 
 
 def test_rerun(shell: Kernel) -> None:
