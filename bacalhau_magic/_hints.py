@@ -13,9 +13,11 @@ from ._definitions import Step
 from ._languages import BUILT_IN
 from ._packages import covered, distribution_of
 from ._policy import Policy
+from ._settingkeys import shown
 from ._stages import CellRequest, InputItem, JobResult, Target
 from ._suggestions import suggestion
-from .errors import CellSyntaxError, JobFailedError, MissingResultError, RemoteCellError
+from .errors import BacalhauMagicError, CellSyntaxError, JobFailedError, MissingResultError, RemoteCellError
+from .options import JobOptions, spelling, value_of
 
 _MISSING = (
     re.compile(r"No such file or directory: '([^'\n]+)'"),  # Python
@@ -69,10 +71,30 @@ def advise(result: JobResult, request: CellRequest, target: Target, policy: Poli
         error.hint = next(filter(None, hints), "") or _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
         error.hint = _about_file(error.stderr_tail, request, target)
-    elif isinstance(error, JobFailedError) and "--memory" in error.hint and policy.max.get("memory") == request.options.memory:
-        error.hint = f"The policy allows no more memory. {policy.message}".rstrip()
     elif isinstance(error, MissingResultError) and request.language.is_python:
         error.hint = _about_result(error.name, request.code) or error.hint
+    if isinstance(error, BacalhauMagicError):
+        error.hint = _within(error.hint, request.options, policy)
+
+
+_ADVISED = re.compile(r"--(timeout|queue-timeout|memory|disk|max-result)\b(?: (\d[\d.]*\w+))?")
+_MORE = {"timeout": "time", "queue_timeout": "time in the queue", "max_result": "room for a result"}
+_DAY = 86400.0
+
+
+def _within(hint: str, options: JobOptions, policy: Policy) -> str:
+    """Advice as the policy allows it: an amount above its limit becomes the limit; where that is used up already it says so."""
+    for advised in _ADVISED.finditer(hint):
+        name = advised[1].replace("-", "_")
+        most = policy.max.get(name)
+        if most is None:
+            continue
+        used = {"timeout": options.run_seconds, "queue_timeout": options.queue_seconds}.get(name, getattr(options, name))
+        if used is not None and used >= most:
+            return f"The policy allows no more {_MORE.get(name, name)}. {policy.message}".rstrip()
+        if advised[2] and value_of(name, advised[2]) > most:
+            hint = hint.replace(advised[0], f"{spelling(name)} {shown(name, most)}")
+    return hint.replace(", or --long for hours", "") if policy.max.get("timeout", _DAY) < _DAY else hint
 
 
 def _about_result(name: str, code: str) -> str:

@@ -150,6 +150,32 @@ def test_more_memory_than_the_policy_allows_is_not_advised(shell: Kernel, tmp_pa
     assert "Ask for more" not in said
 
 
+@pytest.mark.parametrize(
+    ("limits", "line", "advised", "said"),
+    [
+        (
+            'timeout = "1s"',
+            "--timeout 1s",
+            "Give it more time with --timeout, or --long",
+            "The policy allows no more time. Ask in room 101.",
+        ),
+        ('timeout = "1h"', "--timeout 1s", "or --long for hours", "Give it more time with --timeout."),
+        ('memory = "300MB"', "--memory 200MB", "--memory 800MB", "Ask for more: --memory 300MB."),
+    ],
+    ids=["used up", "no days", "less than advised"],
+)
+def test_advice_keeps_to_the_policy(shell: Kernel, tmp_path: Path, limits: str, line: str, advised: str, said: str) -> None:
+    """An error tells to ask for what the policy allows, and for no more."""
+    (tmp_path / "policy.toml").write_text(f'message = "Ask in room 101."\n[max]\n{limits}\n')
+    cell = f"%%bacalhau {line}\nimport time\nhold = len(bytearray(900_000_000 if 'memory' in {line!r} else 1))\ntime.sleep(20)"
+    assert advised in shell.run(cell).text
+    shell.run(f"import os\nos.environ['BACALHAU_MAGIC_POLICY'] = {str(tmp_path / 'policy.toml')!r}")
+    under = shell.run(cell).text
+    shell.run("del os.environ['BACALHAU_MAGIC_POLICY']")
+    assert said in under
+    assert advised not in under
+
+
 def test_a_folder_that_is_gone_is_named(shell: Kernel) -> None:
     """Where the kernel's current folder was removed each cell and line says so; after going to another they run."""
     shell.run("import os, tempfile\nbefore, gone = os.getcwd(), tempfile.mkdtemp()\nos.chdir(gone)\nos.rmdir(gone)")
