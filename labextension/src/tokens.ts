@@ -21,6 +21,7 @@ export const PluginIDs = {
 
 export const CommandIDs = {
   form: `${NAME}:form`,
+  jobs: `${NAME}:jobs`,
   stop: `${NAME}:stop`,
   log: `${NAME}:log`,
   openResult: `${NAME}:open-result`,

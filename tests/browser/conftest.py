@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fronts import Lab, chromium, lab, labextensions, notebook7, page, shots
+from fronts import Lab, chromium, front_end, lab, labextensions, notebook7, page, shots
 
-__all__ = ["Lab", "chromium", "lab", "labextensions", "notebook7", "page", "shots"]
+__all__ = ["Lab", "chromium", "front_end", "lab", "labextensions", "notebook7", "page", "shots"]

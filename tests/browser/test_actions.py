@@ -42,9 +42,9 @@ def copied(page: Any, row: Any, button: str, begins: str) -> str:
     return found
 
 
-def test_a_result_is_opened_in_a_cell_below(lab: Any, page: Any) -> None:
+def test_a_result_is_opened_in_a_cell_below(front_end: Any, page: Any) -> None:
     """Open result puts a cell below the one that sent the job, and runs it: there is the value, and nothing is sent again."""
-    row = finished(lab, page, "result.ipynb", "%%bacalhau --cpu 0.1\n6 * 7", "'last'")
+    row = finished(front_end, page, f"result-{front_end.name}.ipynb", "%%bacalhau --cpu 0.1\n6 * 7", "'last'")
     row.get_by_role("button", name="Open result").click()
     page.wait_for_function(f"() => {NOTEBOOK}.widgets.length === 4")
     assert re.fullmatch(r"%bacalhau get j-[\w-]+", source(page, 2))
@@ -52,15 +52,15 @@ def test_a_result_is_opened_in_a_cell_below(lab: Any, page: Any) -> None:
     assert page.locator(".bj-row").count() == 1
 
 
-def test_an_attach_cell_and_the_spec_are_copied(lab: Any, page: Any) -> None:
+def test_an_attach_cell_and_the_spec_are_copied(front_end: Any, page: Any) -> None:
     """Copy attach cell gives a cell that brings the job's value when it runs; Copy spec gives the job's own spec."""
-    row = finished(lab, page, "copies.ipynb", "%%bacalhau --cpu 0.1\n6 * 7", "pass")
+    row = finished(front_end, page, f"copies-{front_end.name}.ipynb", "%%bacalhau --cpu 0.1\n6 * 7", "pass")
     attach = copied(page, row, "Copy attach cell", "%bacalhau")
     assert re.fullmatch(r"%bacalhau attach j-[\w-]+", attach)
     spec = yaml.safe_load(copied(page, row, "Copy spec", "ID: "))
     assert spec["Labels"]["bacalhau-magic.request"]
     page.evaluate(f"text => {NOTEBOOK}.widgets[2].model.sharedModel.setSource(text)", attach)
-    lab.run(page, 2)
+    front_end.run(page, 2)
     page.locator(".jp-CodeCell").nth(2).locator(".jp-OutputArea-executeResult", has_text="42").wait_for()
 
 
@@ -83,14 +83,15 @@ def test_go_to_cell_shows_the_cell_that_sent_it(lab: Any, page: Any) -> None:
     page.get_by_text("Its notebook is not open: cell.ipynb").wait_for()
 
 
-def test_the_cell_s_menu_writes_the_line(lab: Any, page: Any) -> None:
+def test_the_cell_s_menu_writes_the_line(front_end: Any, page: Any) -> None:
     """The cell's own menu has "Run on Bacalhau…"; what stands on the line in quotes keeps them, also what is typed, and the cell runs."""
     begun = "%%bacalhau --env GREETING='hello  you' -o said\nimport os\nsaid = os.environ['GREETING'] + open('inputs/a b.txt').read()"
-    (lab.root / "a b.txt").write_text("!")
-    lab.write("menu.ipynb", LOAD, begun, "said")
-    lab.open(page, "menu.ipynb")
-    lab.run(page, 0)
-    lab.done(page, 0)
+    (front_end.root / "a b.txt").write_text("!")
+    name = f"menu-{front_end.name}.ipynb"
+    front_end.write(name, LOAD, begun, "said")
+    front_end.open(page, name)
+    front_end.run(page, 0)
+    front_end.done(page, 0)
     page.locator(".jp-CodeCell").nth(1).click(button="right")
     page.locator(".lm-Menu").get_by_text("Run on Bacalhau…").click()
     form = page.locator(".bj-form")
@@ -108,8 +109,8 @@ def test_the_cell_s_menu_writes_the_line(lab: Any, page: Any) -> None:
     form.wait_for(state="hidden")
     assert source(page, 1).splitlines()[0] == "%%bacalhau --env GREETING='hello  you' -o said --inputs 'a b.txt' --cpu 0.5"
     for cell in (1, 2):
-        lab.run(page, cell)
-        lab.done(page, cell)
+        front_end.run(page, cell)
+        front_end.done(page, cell)
     assert "'hello  you!'" in page.locator(".jp-CodeCell").nth(2).text_content()
 
 

@@ -25,10 +25,10 @@ def words(page: Any, cell: int, line: int) -> dict[str, str]:
     return dict(page.evaluate(COLOURS, cell)[line])
 
 
-def test_each_cell_has_its_language_s_colours(lab: Any, page: Any) -> None:
+def test_each_cell_has_its_language_s_colours(front_end: Any, page: Any) -> None:
     """JavaScript, Bash and TypeScript bodies are coloured in their own language, the magic line as such, other cells as before."""
-    lab.write("colours.ipynb", *CELLS)
-    lab.open(page, "colours.ipynb")
+    front_end.write("colours.ipynb", *CELLS)
+    front_end.open(page, "colours.ipynb")
     page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell .cm-line span').length > 20")
     page.wait_for_function(f"() => ({COLOURS})(0)[1].some(it => it[0] === 'const')")
     page.wait_for_function(f"() => ({COLOURS})(2)[1].some(it => it[0] === 'interface')")
@@ -60,10 +60,10 @@ def test_a_cell_changes_its_colours_as_its_line_does(lab: Any, page: Any) -> Non
     assert mime == "text/x-ipython"
 
 
-def test_options_complete_and_explain_themselves(lab: Any, page: Any) -> None:
+def test_options_complete_and_explain_themselves(front_end: Any, page: Any) -> None:
     """Tab offers options and an option's values; a hover says what an option means, or what is wrong with it."""
-    lab.write("complete.ipynb", "%%bacalhau --memroy 1GB --ne")
-    lab.open(page, "complete.ipynb")
+    front_end.write("complete.ipynb", "%%bacalhau --memroy 1GB --ne")
+    front_end.open(page, "complete.ipynb")
     editor = page.locator(".jp-CodeCell .cm-content").first
     editor.click()
     page.keyboard.press("End")

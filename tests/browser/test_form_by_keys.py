@@ -13,6 +13,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 OPTIONS = {option["name"]: option for option in json.loads((ROOT / "labextension/src/options.json").read_text(encoding="utf-8"))["options"]}
 SOURCE = "window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource()"
+SEEN = """selector => {
+  const it = document.querySelector(selector), { x, y, width, height } = it.getBoundingClientRect();
+  const at = v => { const found = document.elementFromPoint(x + width / 2, v); return it === found || it.contains(found) };
+  return at(y + 2) && at(y + height - 2);
+}"""
 FOCUSED = "() => document.activeElement.id || document.activeElement.tagName"
 
 
@@ -86,6 +91,28 @@ def test_the_form_by_keys_alone(lab: Any, page: Any, theme: str) -> None:
     page.keyboard.press("Enter")
     form.wait_for(state="hidden")
     page.wait_for_function(f"line => {SOURCE} === line", arg="%%bacalhau --inputs x --cpu 0.5 --memory 1GB --gpu 0\ntotal = x + y\ntotal")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_line_and_what_is_wrong_stay_in_view(lab: Any, page: Any, theme: str) -> None:
+    """With all options unfolded, in a low window, the line, what an option means and what is wrong stand below the fields, wherever those are scrolled to."""
+    page.set_viewport_size({"width": 1000, "height": 640})
+    name = f"form-low-{theme}.ipynb"
+    lab.write(name, LOAD, "1", "2")
+    lab.open(page, name)
+    themed(page, theme)
+    page.evaluate("() => { window.jupyterapp.commands.execute('bacalhau-magic:form') }")
+    form = page.locator(".bj-form")
+    form.get_by_label("--memory").fill("lots")
+    form.get_by_text("More options").click()
+    for option in ("cpu", "once"):
+        page.evaluate("id => document.getElementById(id).focus()", f"bj-{option}")
+        assert form.locator(".bj-about").text_content() == OPTIONS[option]["help"]
+        for part in (f"#bj-{option}", ".bj-preview", ".bj-about", ".bj-wrongs p"):
+            assert page.evaluate(SEEN, part), f"{part} is hidden at --{option}"
+    shot(page, f"form-low-{theme}")
+    assert serious(page, ".jp-Dialog") == []
+    page.keyboard.press("Escape")
 
 
 def test_the_menu_of_a_row_by_keys_alone(lab: Any, page: Any) -> None:

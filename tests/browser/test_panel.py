@@ -39,22 +39,24 @@ def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> 
     assert page.evaluate("window.hurt") is None
 
 
-def test_a_log_is_followed_and_searched(lab: Any, page: Any) -> None:
-    """Logs opens the job's log, which grows as text, marks what is searched for, and says when it ended."""
+def test_a_log_is_followed_and_searched(front_end: Any, page: Any) -> None:
+    """Logs opens the job's log below the notebook, which stays in view; it grows as text, marks what is searched for, and says when it ended."""
     cell = f"%%bacalhau --cpu 0.1 --bg\nimport sys, time\nprint('epoch 1'); print({HURTFUL!r}, file=sys.stderr, flush=True)\ntime.sleep(8)\nprint('epoch 2')"
-    panel = started(lab, page, "log.ipynb", cell)
+    panel = started(front_end, page, f"log-{front_end.name}.ipynb", cell)
     row = panel.locator(".bj-row[data-phase=running]")
     row.locator(".bj-head").click()
     row.get_by_role("button", name="Logs").click()
     log = page.locator(".bj-log")
     log.get_by_text("epoch 1").wait_for()
     log.locator("[data-stream=stderr]", has_text=HURTFUL).wait_for()
+    assert log.locator("pre").bounding_box()["height"] > 100
+    assert page.locator(".jp-CodeCell").nth(1).is_visible()
     log.get_by_text("epoch 2").wait_for()
     log.get_by_role("searchbox").fill("EPOCH")
     assert log.locator("mark").all_text_contents() == ["epoch", "epoch"]
     assert log.get_by_role("status").text_content() == "2 found"
     log.get_by_text("ended").wait_for()
-    shot(page, "log")
+    shot(page, f"log-{front_end.name}")
     assert serious(page, ".bj-log") == []
     assert page.evaluate("window.hurt") is None
 
@@ -303,55 +305,21 @@ def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
     page.wait_for_function(f"line => ({source})().startsWith(line)", arg=line)
 
 
-def test_nodes_are_shown_and_used(lab: Any, page: Any) -> None:
+def test_nodes_are_shown_and_used(front_end: Any, page: Any) -> None:
     """The nodes tab shows capacity, and "use this node" writes a constraint that the node fulfils."""
-    lab.write("nodes.ipynb", LOAD, "%%bacalhau --cpu 0.1\n6 * 7")
-    lab.open(page, "nodes.ipynb")
+    name = f"nodes-{front_end.name}.ipynb"
+    front_end.write(name, LOAD, "%%bacalhau --cpu 0.1\n6 * 7")
+    front_end.open(page, name)
     panel = show(page)
-    lab.run(page, 0)
-    lab.done(page, 0)
-    panel.get_by_role("button", name="Nodes").click()
+    front_end.run(page, 0)
+    front_end.done(page, 0)
+    panel.get_by_role("button", name="Nodes", exact=True).click()
     panel.locator(".bj-node dt", has_text="CPUs").wait_for()
     shot(page, "nodes")
     assert serious(page, ".bj-panel") == []
     page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1 }")
     panel.get_by_role("button", name="Use this node").click()
     page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell')[1].textContent.includes('--constraints')")
-    lab.run(page, 1)
-    lab.done(page, 1)
+    front_end.run(page, 1)
+    front_end.done(page, 1)
     page.locator(".jp-OutputArea-executeResult .jp-OutputArea-output", has_text="42").wait_for()
-
-
-def test_notebook_7_has_colours_the_panel_and_receipts(notebook7: Any, page: Any) -> None:
-    """In Notebook 7 the cell is coloured, the panel fills in its side bar, and the output is drawn."""
-    notebook7.write("seven.ipynb", LOAD, "%%bacalhau --cpu 0.1 --lang bash\nfor f in a b; do echo $f; done")
-    notebook7.open(page, "seven.ipynb")
-    notebook7.run(page, 0)
-    notebook7.done(page, 0)
-    notebook7.run(page, 1)
-    notebook7.done(page, 1)
-    page.locator(".bj-receipt", has_text="Completed").wait_for()
-    page.wait_for_function("() => [...document.querySelectorAll('.cm-line span')].some(it => it.textContent === 'done')")
-    panel = show(page)
-    panel.locator(".bj-row[data-phase=completed]", has_text="seven.ipynb [2] bash").wait_for()
-    shot(page, "notebook7")
-
-
-def test_notebook_7_stops_a_job_and_completes_options(notebook7: Any, page: Any) -> None:
-    """In Notebook 7 Tab completes options, and Stop in the panel ends a job; its shell has no status bar and no Running section."""
-    notebook7.write("seven-end.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(90)", "%%bacalhau --ne")
-    notebook7.open(page, "seven-end.ipynb")
-    for cell in (0, 1):
-        notebook7.run(page, cell)
-        notebook7.done(page, cell)
-    page.locator(".jp-CodeCell .cm-content").nth(2).click()
-    page.keyboard.press("End")
-    page.keyboard.press("Tab")
-    page.locator(".jp-CodeCell", has_text="--network").or_(page.locator(".jp-Completer-item", has_text="--network")).first.wait_for()
-    page.keyboard.press("Escape")
-    panel = show(page)
-    row = panel.locator(".bj-row[data-phase=running]")
-    row.locator(".bj-head").click()
-    shot(page, "notebook7-stop")
-    row.get_by_role("button", name="Stop").click()
-    panel.locator(".bj-row[data-phase=stopped]").wait_for()

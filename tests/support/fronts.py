@@ -38,6 +38,11 @@ class Lab:
     """The page that opens a notebook; Notebook 7's is "notebooks"."""
 
     @property
+    def name(self) -> str:
+        """What tells this front end's files from another's: a notebook's earlier jobs are found by its name."""
+        return self.path.partition("/")[0]
+
+    @property
     def settings(self) -> Path:
         """Where the server keeps what is set in the page."""
         return self.root.parent / "settings"
@@ -158,6 +163,13 @@ def notebook7(lab: Lab) -> Lab:
     """Notebook 7, served beside JupyterLab."""
     pytest.importorskip("notebook", reason="Notebook 7 is not installed")
     return Lab(lab.url, lab.root, "notebooks")
+
+
+@pytest.fixture(params=["lab", "notebook7"])
+def front_end(request: pytest.FixtureRequest) -> Lab:
+    """JupyterLab, then Notebook 7: what such a test says holds in both."""
+    found: Lab = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(scope="session")

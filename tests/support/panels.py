@@ -18,6 +18,20 @@ def show(page: Any) -> Any:
     return panel
 
 
+def called(page: Any) -> Any:
+    """Call the panel from the palette, by keys alone."""
+    page.keyboard.press("Control+Shift+C")
+    palette = page.locator(".lm-CommandPalette")
+    palette.locator("input").wait_for()
+    page.keyboard.type("show jobs", delay=10)
+    palette.locator(".lm-CommandPalette-item.lm-mod-active", has_text="Show Jobs").wait_for()
+    page.keyboard.press("Enter")
+    panel = page.locator(".bj-panel")
+    panel.wait_for()
+    page.wait_for_function("() => document.activeElement.textContent === 'This notebook'")
+    return panel
+
+
 def shot(page: Any, name: str) -> None:
     """A picture of a page, or of a part of one."""
     if SHOTS:

@@ -179,6 +179,7 @@ function Fields({ source, names, trans, write }: IFieldsProps): React.ReactEleme
   return (
     <>
       <div
+        className="bj-fields"
         onFocus={({ target }) => {
           setAbout(target.title);
         }}

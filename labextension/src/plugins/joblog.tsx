@@ -1,7 +1,6 @@
 /** A job's log in a panel of its own, with search, following its end. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { ILabShell } from "@jupyterlab/application";
 import { MainAreaWidget } from "@jupyterlab/apputils";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 import { ReactWidget } from "@jupyterlab/ui-components";
@@ -21,8 +20,8 @@ export const joblog: JupyterFrontEndPlugin<void> = {
   description: "A job's log, with search.",
   autoStart: true,
   requires: [IJobBoard],
-  optional: [ITranslator, ILabShell],
-  activate: (app: JupyterFrontEnd, board: JobBoard, translator: ITranslator | null, lab: ILabShell | null) => {
+  optional: [ITranslator],
+  activate: (app: JupyterFrontEnd, board: JobBoard, translator: ITranslator | null) => {
     const trans = (translator ?? nullTranslator).load(NAME);
     const open = new Map<string, MainAreaWidget>();
     app.commands.addCommand(CommandIDs.log, {
@@ -37,19 +36,30 @@ export const joblog: JupyterFrontEndPlugin<void> = {
         let widget = open.get(job.key);
         if (!widget || widget.isDisposed) {
           widget = new MainAreaWidget({ content: new JobLog(board, job.key, trans) });
+          closeOnEscape(widget, document.activeElement);
           widget.id = `bacalhau-log-${job.key}`;
           widget.title.label = trans.__("Log: %1", heading(job));
           widget.title.caption = widget.title.label;
           widget.title.icon = bacalhauIcon;
           widget.title.closable = true;
           open.set(job.key, widget);
-          app.shell.add(widget, lab ? "down" : "main");
+          // Below the notebook: the main area of Notebook 7 holds one widget, and silently no other.
+          app.shell.add(widget, "down");
         }
         app.shell.activateById(widget.id);
       },
     });
   },
 };
+
+/** Escape closes a log, and the focus goes back to where it was; in a search it first empties the search, as everywhere. */
+function closeOnEscape(widget: MainAreaWidget, before: Element | null): void {
+  widget.node.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || (event.target instanceof HTMLInputElement && event.target.value)) return;
+    widget.dispose();
+    if (before instanceof HTMLElement) before.focus();
+  });
+}
 
 class JobLog extends ReactWidget {
   constructor(

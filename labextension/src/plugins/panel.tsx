@@ -2,6 +2,7 @@
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ILayoutRestorer } from "@jupyterlab/application";
+import { ICommandPalette } from "@jupyterlab/apputils";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
@@ -23,7 +24,7 @@ export const panel: JupyterFrontEndPlugin<void> = {
   description: "The jobs of this notebook and all others, in the side bar.",
   autoStart: true,
   requires: [IJobBoard, INotebookTracker],
-  optional: [ITranslator, ILayoutRestorer, ISettingRegistry],
+  optional: [ITranslator, ILayoutRestorer, ISettingRegistry, ICommandPalette],
   activate: (
     app: JupyterFrontEnd,
     board: JobBoard,
@@ -31,6 +32,7 @@ export const panel: JupyterFrontEndPlugin<void> = {
     translator: ITranslator | null,
     restorer: ILayoutRestorer | null,
     settings: ISettingRegistry | null,
+    palette: ICommandPalette | null,
   ) => {
     const trans = (translator ?? nullTranslator).load(NAME);
     const widget = new JobsPanel(board, notebooks, app.commands, trans);
@@ -39,6 +41,16 @@ export const panel: JupyterFrontEndPlugin<void> = {
     };
     place("left");
     restorer?.add(widget, widget.id);
+    app.commands.addCommand(CommandIDs.jobs, {
+      label: trans.__("Show Jobs"),
+      caption: trans.__("Show the jobs on Bacalhau"),
+      describedBy: { args: { type: "object", properties: {} } },
+      execute: () => {
+        app.shell.activateById(widget.id);
+        widget.activate(); // Notebook 7 only shows it
+      },
+    });
+    palette?.addItem({ command: CommandIDs.jobs, category: "Bacalhau" });
     void settings?.load(PluginIDs.panel).then((loaded) => {
       let shown: unknown = "left";
       const move = (): void => {
@@ -65,6 +77,12 @@ class JobsPanel extends ReactWidget {
     this.title.caption = trans.__("Bacalhau jobs");
     this.node.setAttribute("role", "region");
     this.node.setAttribute("aria-label", trans.__("Bacalhau jobs"));
+  }
+
+  /** Who comes by keys goes on from here. */
+  protected override onActivateRequest(): void {
+    // Once the palette has closed: it hands the focus back to where it was.
+    setTimeout(() => this.node.querySelector<HTMLElement>("[aria-pressed=true]")?.focus());
   }
 
   protected override render(): React.ReactElement {

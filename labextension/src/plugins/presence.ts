@@ -77,7 +77,7 @@ class StatusItem extends Widget {
     super({ node });
     this.addClass("bj-status");
     node.addEventListener("click", () => {
-      app.shell.activateById("bacalhau-jobs");
+      void app.commands.execute(CommandIDs.jobs);
     });
     node.title = trans.__("Show the jobs on Bacalhau");
     const draw = (): void => {
