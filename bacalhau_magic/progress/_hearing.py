@@ -1,7 +1,8 @@
 """Hearing a card's buttons while a cell waits, in a kernel that takes one message at a time: ipykernel 6.
 
 There whatever a front end sends waits in the kernel's queue until the cell is over. What is for a comm of ours is taken
-out of it and handed on; all else stays as it came. ipykernel 7 has no such queue, and hears by itself.
+out of it and handed on; all else stays as it came. ipykernel 7 has no such queue, and hears by itself. The queue is no
+public part of the kernel: where one that is used here is missing, a card is heard once the cell is over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ __all__ = ["add", "drop", "hear"]
 _TICK = 0.1
 """Seconds between two looks into the queue while the event loop goes on."""
 _KINDS = ("comm_msg", "comm_close")
+_USED = (
+    *("msg_queue.empty", "msg_queue.get_nowait", "msg_queue.put_nowait", "shell_stream.flush", "io_loop.add_callback"),
+    *("session.feed_identities", "session.unpack", "session.deserialize", "comm_manager.comm_msg", "comm_manager.comm_close"),
+)
+"""What a kernel must have to be listened to here."""
 
 _comms: dict[str, bool] = {}
 """The ids of the comms that are listened to, and whether to look on the event loop's own time for them."""
@@ -28,11 +34,18 @@ def add(ours: Any, *, steadily: bool = True) -> None:
     """Listen to a comm; `steadily` also while nobody calls `hear`, as long as the event loop goes on."""
     global _kernel
     found = getattr(ours, "kernel", None)
-    if all(hasattr(found, name) for name in ("msg_queue", "shell_stream", "io_loop")):
-        _kernel = found
+    if found is not None:
+        _kernel = found if all(callable(_part(found, name)) for name in _USED) else None
     _comms[ours.comm_id] = steadily
     if steadily and _kernel is not None:
         _kernel.io_loop.add_callback(_begin)
+
+
+def _part(kernel: Any, path: str) -> Any:
+    """A part of a kernel by its path; None where it has none."""
+    for name in path.split("."):
+        kernel = getattr(kernel, name, None)
+    return kernel
 
 
 def drop(ours: Any) -> None:
@@ -57,7 +70,7 @@ def _begin() -> None:
 
 def _look() -> None:
     global _looking
-    _looking = any(_comms.values())
+    _looking = any(_comms.values()) and _kernel is not None
     if _looking:
         with suppress(Exception):
             _hand_on()

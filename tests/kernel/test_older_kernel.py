@@ -14,6 +14,7 @@ from habits import (
     an_outage,
     restart_and_attach,
     run_all,
+    running,
     shell_habits,
     stop_on_the_card,
     stop_while_a_line_waits,
@@ -93,6 +94,19 @@ def test_stop_on_the_card_raises(kernel: Kernel, habit: str) -> None:
 def test_stop_is_heard_while_a_line_waits(kernel: Kernel, code: str) -> None:
     """Stop is heard while a line waits, and while a job is awaited; what waits raises JobStoppedError."""
     stop_while_a_line_waits(kernel, code)
+
+
+def test_a_kernel_with_another_queue_is_left_alone(kernel: Kernel) -> None:
+    """Where the kernel's queue is another than the one we know, cells and cards go on; Stop is heard once the cell is over."""
+    kernel.run(
+        "class Other:\n    def __init__(self, queue): self.put_nowait, self.get = queue.put_nowait, queue.get\n"
+        "own = get_ipython().kernel\nown.msg_queue = Other(own.msg_queue)"
+    )
+    request = running(kernel, "%%bacalhau\nimport time\ntime.sleep(3)\n6 * 7")
+    kernel.press({"kind": "stop"})
+    behind = kernel.send("_ + 1")
+    assert [kernel.collect(each).value for each in (request, behind)] == ["42", "43"]
+    assert kernel.run("from bacalhau_magic.progress import _hearing; _hearing._kernel is None").value == "True"
 
 
 def test_what_is_not_for_a_card_comes_behind_the_cell_as_ever(kernel: Kernel) -> None:
