@@ -228,6 +228,37 @@ def test_secrets_are_no_arguments(folder: Path) -> None:
     assert "hidden-code" in (folder / "given").read_text()
 
 
+@pytest.mark.parametrize("line", ["", "--secret-in-spec"])
+def test_a_secret_of_the_cell(session: Session, folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """A cell's secret stands in no argument and no variable of the program; what --secret-in-spec sends goes by its stdin."""
+    secret = "planted-in-the-kernel"
+    monkeypatch.setenv("MY_TOKEN", secret)
+    said = folder / "said"
+    said.mkdir()
+    version, node = (
+        '{"serverVersion": {"GitVersion": "v1.9.3"}}',
+        (
+            '[{"Info": {"NodeID": "n-1", "NodeType": "Compute", "ComputeNodeInfo": {"ExecutionEngines": ["docker"], "StorageSources": ["inline"],'
+            ' "MaxCapacity": {"CPU": 4, "Memory": 16000000000, "Disk": 100000000000}, "MaxJobRequirements": {"CPU": 4, "Memory": 16000000000, "Disk": 100000000000}}},'
+            ' "Membership": "APPROVED", "Connection": "CONNECTED", "ConnectionState": {"Status": "CONNECTED"}}]'
+        ),
+    )
+    cli = stand_in(
+        folder,
+        f'echo "$@" >> {said}/words',
+        f"env >> {said}/env",
+        f"case $1-$2 in version-*) echo '{version}';; node-*) echo '{node}';; job-run) cat > {said}/spec; echo j-1;; *) exit 9;; esac",
+    )
+    monkeypatch.setenv("BACALHAU_PATH", cli)
+    job = session.submit("len(__import__('os').environ['MY_TOKEN'])", _argspec.parse(f"--bg --secret MY_TOKEN {line}"))
+    assert job.id == "j-1"
+    assert "job run" in (said / "words").read_text()
+    assert secret not in (said / "words").read_text() + (said / "env").read_text()
+    assert f"BACALHAU_API_KEY={KEY}" in (said / "env").read_text()
+    assert (secret in (said / "spec").read_text()) is bool(line)
+    assert ("env:MY_TOKEN" in (said / "spec").read_text()) is not bool(line)
+
+
 @pytest.mark.parametrize("name", ["--stderr errors", "--stdout text"])
 def test_streams_can_not_be_told_apart(session: Session, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What the CLI can't give, a stream of its own, is refused before anything is sent."""

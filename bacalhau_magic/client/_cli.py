@@ -36,6 +36,12 @@ _JOB = re.compile(r"/orchestrator/jobs/(?P<job>[^/]+)(?:/(?P<part>history|execut
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _JSON = re.compile(r"^[\[{]", re.MULTILINE)
 _MOST = "1000"
+_NEEDED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TERM|TMPDIR|TEMP|TMP|XDG_\w+|(?:LD|DYLD)_LIBRARY_PATH|SSL_CERT_(?:FILE|DIR)|(?:HTTPS?|ALL|NO)_PROXY"
+    r"|SYSTEM(?:ROOT|DRIVE)|WINDIR|COMSPEC|PATHEXT|USERPROFILE|HOMEDRIVE|HOMEPATH|(?:LOCAL)?APPDATA|PROGRAMDATA"
+    r"|BACALHAU_(?!API_|MAGIC_|PROFILE$)\w+"
+)
+"""The variables that a program of Go, and this one, may need."""
 _PIECE = 65536
 _PACKET = "@bacalhau "
 """How a packet's line begins; see remote.packets."""
@@ -212,9 +218,8 @@ def program(endpoint: Endpoint) -> str:
 
 
 def environment(endpoint: Endpoint) -> dict[str, str]:
-    """The CLI's environment: this process's own, with this endpoint's address and credential and no other."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BACALHAU_API_", "BACALHAU_MAGIC_"))}
-    kept.pop("BACALHAU_PROFILE", None)
+    """The CLI's environment: of this process's own what it needs, where keys of other things are not, and this endpoint's address and credential."""
+    kept = {name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name.upper())}
     parts, credential = urlsplit(endpoint.url), endpoint.credential
     port = parts.port or (443 if parts.scheme == "https" else 80)
     named = {
