@@ -27,7 +27,7 @@ class FileTree(_Path):
         try:
             if not self.is_dir():
                 return repr(Path(self))
-            lines = _cut(_lines(Path(self), ""))
+            lines = _cut(_lines(Path(self)))
         except OSError:
             return repr(Path(self))
         return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"])])
@@ -36,15 +36,28 @@ class FileTree(_Path):
         return Path, (str(self),)
 
 
-def _lines(folder: Path, indent: str) -> Iterator[str]:
+def _lines(folder: Path) -> Iterator[str]:
+    """Each line of the tree; a stack and no recursion, because folders can be as deep as a path is long."""
+    open_ = [_branches(folder, "")]
+    while open_:
+        found = next(open_[-1], None)
+        if found is None:
+            open_.pop()
+            continue
+        path, line, stem = found
+        if path.is_dir() and not path.is_symlink():
+            yield f"{line}/"
+            open_.append(_branches(path, stem))
+        else:
+            yield f"{line} ({size(path.lstat().st_size)})"
+
+
+def _branches(folder: Path, indent: str) -> Iterator[tuple[Path, str, str]]:
+    """What lies in a folder: the path, its line up to its name, and how the lines below it begin."""
     found = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
     for number, path in enumerate(found, 1):
         branch, stem = ("└── ", "    ") if number == len(found) else ("├── ", "│   ")
-        if path.is_dir() and not path.is_symlink():
-            yield f"{indent}{branch}{clean(path.name)}/"
-            yield from _lines(path, indent + stem)
-        else:
-            yield f"{indent}{branch}{clean(path.name)} ({size(path.lstat().st_size)})"
+        yield path, f"{indent}{branch}{clean(path.name)}", indent + stem
 
 
 def _cut(lines: Iterator[str]) -> list[str]:

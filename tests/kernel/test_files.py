@@ -7,6 +7,8 @@ from pathlib import Path
 
 from kernels import Kernel, start
 
+from bacalhau_magic._filetree import FileTree
+
 WRITE = "import pathlib\npathlib.Path('outputs/a.txt').write_text('{}');"
 
 
@@ -89,12 +91,13 @@ def test_get_fetches_into_another_folder(shell: Kernel, place: Path) -> None:
 
 
 def test_links_and_folders(shell: Kernel, place: Path) -> None:
-    """Folders come as folders; a link that the cell left does not come, and what it leads to neither."""
+    """Folders come as folders; a link that the cell left does not come, and what it leads to neither, which is said."""
     code = "import os\nos.makedirs('outputs/deep/er')\nopen('outputs/deep/er/b', 'w').write('b')\nos.symlink('/etc/passwd', 'outputs/link')"
     ran = shell.run(f"%%bacalhau --files tree\n{code}")
     assert ran.error is None, ran.text
     assert (place / "tree/deep/er/b").read_text() == "b"
     assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
+    assert "Left out of the files, being no regular files: link." in ran.stream("stderr")
 
 
 def test_overwrite_on_the_line_and_with_get(shell: Kernel, place: Path) -> None:
@@ -125,6 +128,17 @@ def test_files_are_a_path_with_a_tree(shell: Kernel, place: Path) -> None:
     assert shell.run("(_bacalhau.files / 'e.txt').read_text()").value == "'e'"
     assert shell.run("_bacalhau.files / 'e.txt'").value == f"PosixPath('{place}/drawn/e.txt')"
     assert shell.run("import pathlib, pickle; pickle.loads(pickle.dumps(_bacalhau.files)) == pathlib.Path(_bacalhau.files)").value == "True"
+
+
+def test_a_tree_as_deep_as_paths_are(tmp_path: Path) -> None:
+    """A folder that is deeper than Python's recursion is drawn, as far as there are lines."""
+    deep = tmp_path
+    for _ in range(1200):
+        deep /= "d"
+        deep.mkdir()
+    drawn = repr(FileTree(tmp_path)).splitlines()
+    assert drawn[1:3] == ["└── d/", "    └── d/"]
+    assert drawn[-1] == "… and 1140 more"
 
 
 def test_a_download_has_a_progress(shell: Kernel, place: Path) -> None:

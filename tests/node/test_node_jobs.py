@@ -131,7 +131,7 @@ def test_big_inputs_are_left_out_where_they_are_not_wanted(node: Node) -> None:
 
 
 def test_outputs_are_published(node: Node) -> None:
-    """Files under the result path come as one tar.gz with exit code and streams; links and pipes do not."""
+    """Files under the result path come as one tar.gz with exit code and streams; of a link only the name does, of a pipe nothing."""
     code = (
         "import os, sys; p = sys.argv[1]; open(p + '/r.json', 'w').write('{}'); os.mkdir(p + '/d'); open(p + '/d/z', 'w').write('z');"
         "os.symlink('/etc/passwd', p + '/link'); os.mkfifo(p + '/pipe'); print('out'); sys.exit(2)"
@@ -145,7 +145,16 @@ def test_outputs_are_published(node: Node) -> None:
     assert (status, headers["content-type"]) == (200, "application/gzip")
     with tarfile.open(fileobj=io.BytesIO(body)) as packed:
         names = packed.getnames()
-        assert names == [".", "./exitCode", "./stdout", "./stderr", "./outputs", "./outputs/d", "./outputs/d/z", "./outputs/r.json"]
+        assert names == [
+            ".",
+            "./exitCode",
+            "./stdout",
+            "./stderr",
+            "./outputs",
+            *(f"./outputs/{name}" for name in ("d", "d/z", "link", "r.json")),
+        ]
+        link = packed.getmember("./outputs/link")
+        assert (link.type, link.linkname, link.size) == (tarfile.SYMTYPE, "", 0)
         read = {name: packed.extractfile(name) for name in ("./exitCode", "./stdout", "./outputs/d/z")}
         assert {name: file.read() for name, file in read.items() if file} == {
             "./exitCode": b"2",
