@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ._placement import size
 from .client import clean
 
-__all__ = ["FileTree"]
+__all__ = ["FileTree", "tree"]
 
 if TYPE_CHECKING:
     _Path = Path
@@ -21,13 +21,18 @@ _LINES = 60
 
 
 class FileTree(_Path):
-    """A folder: a path in every way, and its repr is the tree of its files with their sizes; hidden files are left out."""
+    """A folder: a path in every way, and its repr is the tree of its files with their sizes; hidden files are left out.
+
+    `only` are the paths below it that are drawn; None draws them all.
+    """
+
+    only: Collection[Path] | None = None
 
     def __repr__(self) -> str:
         try:
             if not self.is_dir():
                 return repr(Path(self))
-            lines = _cut(_lines(Path(self)))
+            lines = _cut(_lines(Path(self), self.only))
         except OSError:
             return repr(Path(self))
         return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"])])
@@ -36,9 +41,17 @@ class FileTree(_Path):
         return Path, (str(self),)
 
 
-def _lines(folder: Path) -> Iterator[str]:
+def tree(folder: Path, names: Collection[str]) -> FileTree:
+    """A folder whose repr draws the files of these names, relative to it, and nothing else that lies there."""
+    found = FileTree(folder)
+    paths = [PurePosixPath(name) for name in names]
+    found.only = {folder / path for name in paths for path in (name, *name.parents)}
+    return found
+
+
+def _lines(folder: Path, only: Collection[Path] | None) -> Iterator[str]:
     """Each line of the tree; a stack and no recursion, because folders can be as deep as a path is long."""
-    open_ = [_branches(folder, "")]
+    open_ = [_branches(folder, "", only)]
     while open_:
         found = next(open_[-1], None)
         if found is None:
@@ -47,14 +60,15 @@ def _lines(folder: Path) -> Iterator[str]:
         path, line, stem = found
         if path.is_dir() and not path.is_symlink():
             yield f"{line}/"
-            open_.append(_branches(path, stem))
+            open_.append(_branches(path, stem, only))
         else:
             yield f"{line} ({size(path.lstat().st_size)})"
 
 
-def _branches(folder: Path, indent: str) -> Iterator[tuple[Path, str, str]]:
+def _branches(folder: Path, indent: str, only: Collection[Path] | None) -> Iterator[tuple[Path, str, str]]:
     """What lies in a folder: the path, its line up to its name, and how the lines below it begin."""
-    found = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    there = (path for path in folder.iterdir() if not path.name.startswith(".") and (only is None or path in only))
+    found = sorted(there, key=lambda path: path.name)
     for number, path in enumerate(found, 1):
         branch, stem = ("└── ", "    ") if number == len(found) else ("├── ", "│   ")
         yield path, f"{indent}{branch}{clean(path.name)}", indent + stem

@@ -381,7 +381,7 @@ def _with_files(result: JobResult, request: CellRequest, folder: Path, files: Fi
         notices += (f"Left out of the files, being no regular files: {_listed(fetched.skipped)}.",)
     if fetched.left:
         notices += (f"Still there from an earlier run of this cell: {_listed(fetched.left)}.",)
-    return replace(result, files=fetched.folder, notices=(*result.notices, *notices))
+    return replace(result, files=fetched.folder, file_names=fetched.names, notices=(*result.notices, *notices))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 from . import _namespace, _traces
-from ._filetree import FileTree
+from ._filetree import FileTree, tree
 from ._joblog import LogBuffer, whole_log
 from ._placement import size
 from ._secrets import Veil
@@ -245,9 +245,9 @@ class RemoteJob:
 
     @property
     def files(self) -> FileTree | None:
-        """The folder with what the cell wrote to outputs/, a path whose repr is the tree of its files; waits for the end."""
-        folder = self._outcome().files
-        return FileTree(folder) if folder is not None else None
+        """The folder with what the cell wrote to outputs/, a path whose repr is the tree of that; waits for the end."""
+        outcome = self._outcome()
+        return tree(outcome.files, outcome.file_names) if outcome.files is not None else None
 
     @property
     def stdout(self) -> str:

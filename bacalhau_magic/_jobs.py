@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _flow, _marks, _secrets
 from ._causes import Cause, causes
-from ._filetree import FileTree
+from ._filetree import FileTree, tree
 from ._job import RemoteJob
 from ._joblog import read_log
 from ._ledger import Row
@@ -203,8 +203,8 @@ def resubmit(session: Session, ref: JobRef) -> RemoteJob:
 def files(session: Session, ref: JobRef, folder: Path, *, overwrite: bool = False) -> FileTree:
     """Fetch what a job left in its outputs folder into `folder`, and return that; with `overwrite` also over other files."""
     check_directory(folder)
-    fetch_files(session.client(ref.endpoint), ref, folder, Rights(overwrite=overwrite))
-    return FileTree(folder)
+    fetched = fetch_files(session.client(ref.endpoint), ref, folder, Rights(overwrite=overwrite))
+    return tree(folder, fetched.names)
 
 
 def why(session: Session, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:

@@ -11,7 +11,7 @@ import codecs
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ._markup import latex, markdown, plot, table
@@ -62,13 +62,33 @@ def outputs(result: JobResult, options: JobOptions, *, receipt: Mapping[str, Any
     shown += _stdout(result, trusted, text=not (log_shown or parsed or options.stdout))
     if result.stderr and not (log_shown or options.stderr):
         shown.append(Output("stream", name="stderr", text=clean(result.stderr)))
-    if result.notices and not log_shown:
-        shown.append(Output("stream", name="stderr", text="".join(f"bacalhau: {clean(notice)}\n" for notice in result.notices)))
+    shown, cut = _bounded(shown)
+    if (notices := [*result.notices, *cut]) and not log_shown:
+        shown.append(Output("stream", name="stderr", text="".join(f"bacalhau: {clean(notice)}\n" for notice in notices)))
     if result.has_value:
         shown.append(Output("value", value=result.value))
     elif result.mime:
         shown.append(Output("display", safe(result.mime, trusted)))
     return shown
+
+
+_MOST = 1_000_000
+"""Characters of a stream that stand in the notebook: a page with far more can't be opened any more."""
+
+
+def _bounded(shown: Sequence[Output]) -> tuple[list[Output], list[str]]:
+    """The outputs with no more of a stream than a notebook can hold, and sentences of what is not shown."""
+    room, left, kept = {"stdout": _MOST, "stderr": _MOST}, {"stdout": 0, "stderr": 0}, []
+    for output in shown:
+        if output.kind == "stream":
+            text = output.text[: room[output.name]]
+            room[output.name] -= len(text)
+            left[output.name] += len(output.text) - len(text)
+            output = replace(output, text=text if left[output.name] == 0 or not text else f"{text}…\n")
+        if output.kind != "stream" or output.text:
+            kept.append(output)
+    said = [f"{count:,} more characters of {name} are not shown: _bacalhau.{name} has all of it." for name, count in left.items() if count]
+    return kept, said
 
 
 def _stdout(result: JobResult, trusted: bool, *, text: bool) -> Iterator[Output]:

@@ -162,7 +162,7 @@ def of_stdout(result: JobResult, language: Language, options: JobOptions, trunca
     try:
         value, is_text = _parsed(result, kind, language.brace_json) if not truncated else (result.stdout, True)
     except _NotThat as error:
-        return Read(error=CorruptResultError(f"The stdout is not {_KINDS[kind]}: {error}.", job_id=job_id, hint="See --as."))
+        return Read(error=CorruptResultError(f"The stdout is not {_KINDS[kind]}: {error}.", job_id=job_id, hint=_instead(kind, str(error))))
     except ImportError:
         return Read(
             error=ResultError(
@@ -207,7 +207,7 @@ def _parsed(result: JobResult, kind: str, brace_json: bool) -> tuple[Any, bool]:
     if kind == "json":
         return _json(result.stdout), False
     if kind == "jsonl":
-        return [_json(line) for line in result.stdout.split("\n") if line.strip()], False
+        return _json_lines(result.stdout), False
     if kind == "frame":
         return _frame(result.stdout), False
     begin = result.stdout.lstrip()[:1]
@@ -219,7 +219,22 @@ def _parsed(result: JobResult, kind: str, brace_json: bool) -> tuple[Any, bool]:
         return result.stdout, True
 
 
-def _json(text: str) -> Any:
+def _instead(kind: str, why: str) -> str:
+    """What to do where stdout is not of the kind that was asked for."""
+    hint = "Print what is no part of it to stderr, or take stdout as it is with --as text."
+    return f"{hint} One value a line is --as jsonl." if kind == "json" and _FURTHER in why else hint
+
+
+def _json_lines(text: str) -> list[Any]:
+    return [_json(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+_FURTHER = "extra data"
+
+
+def _json(text: str, number: int = 0) -> Any:
+    """The value of a JSON text, which is the line of that number where it is not 0."""
+
     def constant(name: str) -> Any:
         raise _NotThat(f"{name} is not in JSON")
 
@@ -227,6 +242,10 @@ def _json(text: str) -> Any:
         return json.loads(text, parse_constant=constant)
     except RecursionError:
         raise _NotThat("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        said, there = error.msg[:1].lower() + error.msg[1:], text[error.pos : error.pos + 20].split("\n")[0]
+        where = f"at {there!r}" if there.strip() else "at its end" if not text[error.pos :].strip() else "at the line's end"
+        raise _NotThat(f"line {number or error.lineno}, column {error.colno}: {said}, {where}") from None
     except ValueError as error:
         raise _NotThat(str(error)) from None
 
@@ -238,7 +257,7 @@ def _frame(text: str) -> Any:
 
     try:
         if text.lstrip()[:1] == "{":
-            return pandas.DataFrame([_json(line) for line in text.split("\n") if line.strip()])
+            return pandas.DataFrame(_json_lines(text))
         if text.lstrip()[:1] == "[":
             return pandas.DataFrame(_json(text))
         return pandas.read_csv(io.StringIO(text))

@@ -426,6 +426,8 @@ class JobResult:
     stderr: str = field(default="", repr=False)
     displays: tuple[tuple[int, Mapping[str, Any]], ...] = ()
     files: Path | None = None
+    file_names: tuple[str, ...] = ()
+    """What the job brought into `files`, relative to it: other things may lie there too."""
     notices: tuple[str, ...] = ()
     error: BaseException | None = None
     verified: bool = True

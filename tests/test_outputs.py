@@ -71,6 +71,23 @@ def test_the_text_is_there_without_its_bytes() -> None:
     assert shown(result(stdout="ä", stdout_bytes=b""))[1:] == [("stdout", "ä")]
 
 
+def test_a_notebook_holds_the_beginning_of_a_huge_stream() -> None:
+    """Of a stream with more than a notebook can hold the beginning is shown, displays stay, and a sentence says how much is missing and where it is."""
+    found = result(stdout="o" * 3_000_000, stderr="e" * 1_000_001, displays=((2_000_000, {"text/plain": "d"}),), value=1, has_value=True)
+    assert shown(found)[1:] == [
+        ("stdout", "o" * 1_000_000 + "…\n"),
+        {"text/plain": "d"},
+        ("stderr", "e" * 1_000_000 + "…\n"),
+        (
+            "stderr",
+            "bacalhau: 2,000,000 more characters of stdout are not shown: _bacalhau.stdout has all of it.\n"
+            "bacalhau: 1 more characters of stderr are not shown: _bacalhau.stderr has all of it.\n",
+        ),
+        ("value", 1),
+    ]
+    assert "not shown" not in str(shown(result(stdout="o" * 1_000_000)))
+
+
 def test_control_sequences_are_taken_out_and_colours_stay() -> None:
     """A notebook shows a job's colours, and nothing else that its text does."""
     found = result(stdout="\x1b[31mred\x1b[0m\x1b[2J", stderr="\x1b]0;t\x07e")

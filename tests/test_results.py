@@ -262,6 +262,24 @@ def test_not_as_asked(kind: str, stdout: bytes) -> None:
     assert got.value is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "stdout", "said", "hint"),
+    [
+        ("json", b"Loading\n{}", "line 1, column 1: expecting value, at 'Loading'.", "--as text"),
+        ("json", b'{"a": 1}\n{"a": 2}\n', "line 2, column 1: extra data, at '{\"a\": 2}'.", "--as jsonl"),
+        ("json", b"[1,", "line 1, column 4: expecting value, at its end.", "stderr"),
+        ("jsonl", b"{}\n\n{,}\n", "line 3, column 2: ", "--as text"),
+        ("frame", b'{"a": 1}\nx\n', "line 2, column 1: expecting value, at 'x'.", "--as text"),
+    ],
+)
+def test_bad_json_is_told_by_its_place(kind: str, stdout: bytes, said: str, hint: str) -> None:
+    """What is not as it was asked for is told by line and column, with what stands there and what to do."""
+    error = result(b"", lang="bash", as_=kind, stdout=stdout).error
+    assert isinstance(error, CorruptResultError)
+    assert said in error.message
+    assert hint in error.hint
+
+
 def test_names_of_other_languages() -> None:
     """One name takes the whole, several take an object with exactly these keys."""
     assert dict(result(stdout=b"text\n", lang="bash", outputs=["t"]).outputs) == {"t": "text\n"}

@@ -127,6 +127,10 @@ def test_files_are_a_path_with_a_tree(shell: Kernel, place: Path) -> None:
     assert shell.run("_bacalhau.files").value == f"{place}/drawn/\n├── d/\n│   └── b (1.5 KB)\n└── e.txt (1 bytes)"
     assert shell.run("(_bacalhau.files / 'e.txt').read_text()").value == "'e'"
     assert shell.run("_bacalhau.files / 'e.txt'").value == f"PosixPath('{place}/drawn/e.txt')"
+    (place / "drawn/mine.txt").write_text("not the job's")
+    assert shell.run("_bacalhau.files").value == f"{place}/drawn/\n├── d/\n│   └── b (1.5 KB)\n└── e.txt (1 bytes)"
+    cell(shell, "1;", "drawn")
+    assert shell.run("_bacalhau.files").value == f"{place}/drawn/\n└── (no files)"
     assert shell.run("import pathlib, pickle; pickle.loads(pickle.dumps(_bacalhau.files)) == pathlib.Path(_bacalhau.files)").value == "True"
 
 
@@ -137,6 +141,9 @@ def test_a_tree_as_deep_as_paths_are(tmp_path: Path) -> None:
         deep /= "d"
         deep.mkdir()
     drawn = repr(FileTree(tmp_path)).splitlines()
+    while deep != tmp_path:  # pytest's own clean-up recurs
+        deep.rmdir()
+        deep = deep.parent
     assert drawn[1:3] == ["└── d/", "    └── d/"]
     assert drawn[-1] == "… and 1140 more"
 
