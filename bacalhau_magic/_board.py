@@ -192,7 +192,7 @@ class Board:
     def _stop(self, key: str) -> None:
         entry = self._entries.get(key)
         if entry is not None:
-            entry.job.cancel("stopped from the jobs panel")
+            entry.job.stop_pressed("stopped from the jobs panel")
         elif key in self._past:
             _apart(lambda: self._stop_past(key))
 

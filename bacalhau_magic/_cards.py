@@ -25,7 +25,7 @@ def stop(jobs: Sequence[RemoteJob], number: int | None) -> None:
     """Stop was pressed on a card of these jobs: the one of that number is stopped, or all of them."""
     for place, job in enumerate(jobs):
         if number is None or number == place:
-            job.cancel()
+            job.stop_pressed()
 
 
 class _Card:

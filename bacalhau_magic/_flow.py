@@ -355,8 +355,8 @@ def _brought(
         # A job that was stopped because trying again would end the same has failed.
         failed = result.error is not None and not isinstance(result.error, JobStoppedError)
         means.ledger.finished(ref.job_id, FAILED if failed else ended.record.state, ended.record.job.took)
-    # A job that was stopped from here did not end by what it is.
-    if take and not (stop and stop.requested.is_set()):
+    # A job that somebody stopped did not end by what its notebook is.
+    if take and not (stop and stop.by_hand):
         secrets = ref.endpoint.credential
         take.secrets += tuple(filter(None, (secrets.key, secrets.password)))
         if result.error is not None:

@@ -312,6 +312,11 @@ class RemoteJob:
         if not self.done():
             self._stop.ask(reason)
 
+    def stop_pressed(self, reason: str = "stopped from the notebook") -> None:
+        """As `cancel`, by a person's hand: a button."""
+        if not self.done():
+            self._stop.ask(reason, by_hand=True)
+
     def logs(self, follow: bool = False) -> Iterator[tuple[str, str]]:
         """The log as (stream, line) pairs, in order within a stream; with `follow` until the job's end.
 
@@ -359,7 +364,7 @@ class RemoteJob:
             raise self._given_up() from None
 
     def _given_up(self) -> JobInterruptedError:
-        self._stop.ask(_INTERRUPTED)
+        self._stop.ask(_INTERRUPTED, by_hand=True)
         return self._interrupted(stopped=True)
 
     def wait(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
@@ -417,7 +422,7 @@ class RemoteJob:
             self._emit(Noticed(f"Detached: the job goes on.{where}"))
         if not stop or count > 1:
             raise self._interrupted(stopped=False) from None
-        self._stop.ask(_INTERRUPTED)
+        self._stop.ask(_INTERRUPTED, by_hand=True)
         self._emit(Noticed("Interrupted: stopping the job. Interrupt again to stop waiting for it."))
 
     def _end(self, interrupts: int) -> JobResult:

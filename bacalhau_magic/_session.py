@@ -453,7 +453,7 @@ class Session:
             self.surroundings.place(),
             logs=options.logs,
             hidden=bound,
-            on_stop=on_stop or (lambda _number: job.cancel()),
+            on_stop=on_stop or (lambda _number: job.stop_pressed()),
             static=static,
             audience=self.surroundings.audience(),
         )

@@ -58,12 +58,14 @@ class StopRequest:
         self.delivered = threading.Event()
         """Set once the server has heard of the stop, or needs to hear of none."""
         self.reason = ""
+        self.by_hand = False
+        """Whether a person stopped it, and not the notebook's own code: another run would not be stopped there."""
         self._wakes: list[Callable[[], None]] = []
 
-    def ask(self, reason: str) -> None:
+    def ask(self, reason: str, *, by_hand: bool = False) -> None:
         """Ask for the stop; the first reason stays."""
         if not self.requested.is_set():
-            self.reason = reason
+            self.reason, self.by_hand = reason, by_hand
             self.requested.set()
         for wake in list(self._wakes):
             wake()

@@ -207,13 +207,33 @@ def test_a_secret_is_not_recorded(tmp_path: Path) -> None:
         assert path.is_dir() or b"hunter2" not in path.read_bytes()
 
 
-def test_a_stopped_job_is_not_recorded(tmp_path: Path) -> None:
-    """A job that was stopped from here is none to replay."""
-    with kernel(tmp_path) as running:
+def test_a_job_that_somebody_stopped_is_not_recorded(tmp_path: Path) -> None:
+    """An interrupt and a Stop button are no part of the notebook: what they stopped is none to replay."""
+    running = start(live=True, folder=tmp_path)
+    try:
         running.run("%bacalhau record stopped.yaml")
-        running.run("%%bacalhau --bg --job job\nimport time\ntime.sleep(60)")
-        running.run("job.cancel()\njob.error")
+        for cell, stop in (
+            ("%%bacalhau\nimport time\ntime.sleep(60)", running.manager.interrupt_kernel),
+            ("%%bacalhau\nimport time\ntime.sleep(61)", lambda: running.press({"kind": "stop"})),
+        ):
+            sent = running.send(cell)
+            running.until(lambda card: card.get("title") == "Running")
+            stop()
+            assert running.collect(sent).error
+    finally:
+        running.stop()
     assert not (tmp_path / "stopped.yaml").exists()
+
+
+def test_a_stop_of_the_notebook_s_own_is_recorded(tmp_path: Path) -> None:
+    """A job that the notebook's code stops is stopped in the replay too, with its reason."""
+    cell = "job = submit('import time; time.sleep(60)')\njob.cancel('not needed')\nprint(type(job.error).__name__, job.error.reason)"
+    with kernel(tmp_path) as running:
+        running.run("from bacalhau_magic import submit\n%bacalhau record stopped.yaml")
+        before = shown(running.run(cell))
+        assert "JobStoppedError not needed" in str(before)
+        running.run("%bacalhau replay stopped.yaml")
+        assert shown(running.run(cell)) == before
 
 
 def test_cache_takes_the_stored_result(tmp_path: Path) -> None:

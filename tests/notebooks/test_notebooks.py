@@ -149,6 +149,23 @@ def test_a_recording_needs_no_node(path: Path, tmp_path: Path, monkeypatch: pyte
     assert "does not run" in status.stdout
 
 
+# All but those that are replayed already or may not be, and those in which a place is asked though nothing is sent to it: 05 is refused
+# by its node, 10 writes a job's spec.
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03", "04")], ids=lambda path: path.stem)
+def test_a_notebook_is_recorded_and_replayed_whole(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded on a node, a notebook has its committed outputs where none runs and the endpoint leads nowhere, and starts none."""
+    committed = comparable(nbformat.read(path, as_version=4))
+    monkeypatch.setenv("BACALHAU_MAGIC_RECORD", str(tmp_path / "all.yaml"))
+    assert comparable(executed(path, tmp_path)) == committed
+    monkeypatch.delenv("BACALHAU_MAGIC_RECORD")
+    monkeypatch.setenv("BACALHAU_MAGIC_REPLAY", str(tmp_path / "all.yaml"))
+    subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "stop"], check=True, capture_output=True)
+    monkeypatch.setenv("BACALHAU_API_URL", "http://127.0.0.1:9")
+    assert comparable(executed(path, tmp_path)) == committed
+    status = subprocess.run([sys.executable, "-m", "bacalhau_magic", "node", "status"], check=True, capture_output=True, text=True)
+    assert "does not run" in status.stdout
+
+
 def test_papermill_goes_through_another(tmp_path: Path) -> None:
     """papermill runs a replayed notebook from top to bottom, its deliberate failure included."""
     name = next(path for path in NOTEBOOKS if path.stem.startswith("06"))
