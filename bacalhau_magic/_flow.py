@@ -42,9 +42,10 @@ from ._stages import (
     Transferred,
     is_loopback,
 )
+from ._stops import StopRequest
 from ._submit import submit, twin
 from ._tapes import Player, Recorder, Source, Take, Tape
-from ._watch import StopRequest, watch
+from ._watch import watch
 from ._wire import FAILED, INDEX_HEADER, SECRETS_HEADER, Job
 from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
 from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, JobTimedOutError, ResultError

@@ -20,8 +20,8 @@ from ._placement import size
 from ._secrets import Veil
 from ._snapshot import Snapshot
 from ._stages import CellRequest, Endpoint, Finished, JobEvent, JobRef, JobResult, Noticed, Printed, Route, Submitted
+from ._stops import StopRequest
 from ._waiting import TICK, Drawing, awaited, heard, lines, news_within
-from ._watch import StopRequest
 from .client import Client
 from .errors import BacalhauMagicError, JobInterruptedError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions

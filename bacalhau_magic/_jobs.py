@@ -17,9 +17,9 @@ from ._ledger import Row
 from ._namespace import variable
 from ._session import session as current_session
 from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
+from ._stops import StopRequest, deliver_stops
 from ._submit import reconcile
 from ._suggestions import suggestion
-from ._watch import StopRequest, deliver_stops
 from ._wire import Execution, HistoryItem, Job
 from .client import LogStreamError, Rights, check_directory, fetch_files
 from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError

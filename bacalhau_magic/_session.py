@@ -26,8 +26,8 @@ from ._languages import Language
 from ._ledger import Ledger, default_path
 from ._namespace import capture
 from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, Target
+from ._stops import StopRequest
 from ._tables import Text
-from ._watch import StopRequest
 from .client import Client, check_directory
 from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, RecordingError, ResultError
 from .node import _daemon

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scripted import JOB, NODE, JobScript, Recorded, Server, Socket
 
-from bacalhau_magic import _marks, _watch
+from bacalhau_magic import _livelog, _marks, _stops, _watch
 from bacalhau_magic._causes import causes, main
 from bacalhau_magic._ledger import Ledger, Row
 from bacalhau_magic._stages import BegunAnew, CauseFound, ContactChanged, Ended, Endpoint, JobEvent, JobRef, Noticed, PhaseChanged, Printed
@@ -181,7 +181,7 @@ def test_stop_ends_the_wait_for_a_late_log(server: Server, client: Client) -> No
     """Whoever stops a job that is over waits no longer for its log, and is told that the log may still come."""
     job = JobScript(server)
     job.begin()
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
 
     def logs(stream: Socket, number: int) -> None:
         job.end() if number == 1 else stop.ask("enough")
@@ -197,7 +197,7 @@ def test_stop_that_comes_too_late_loses_no_result(server: Server, client: Client
     """A job that completes while it is stopped brings its result; where its log does not come it is not called lost."""
     job = JobScript(server)
     job.begin()
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
 
     def logs(stream: Socket, number: int) -> None:
         if number == 1:
@@ -320,7 +320,7 @@ def test_stop_reaches_the_server_with_its_reason(server: Server, client: Client)
     job = JobScript(server)
     job.begin()
     server.on_logs(lambda stream, _: stream.stay())
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
     events = []
     for event in watch(client, stop=stop, poll_interval=30.0):
         events.append(event)
@@ -336,7 +336,7 @@ def test_stop_of_a_finished_job_is_no_error(server: Server, client: Client) -> N
     job = JobScript(server)
     job.begin()
     job.end()
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
     stop.ask("too late")
     assert ended(list(watch(client, nonce="", stop=stop))).record.state == "Completed"
 
@@ -352,7 +352,7 @@ def test_undeliverable_stop_is_kept_and_sent_at_the_next_contact(server: Server,
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     ledger.begin(Row("r1", server.url))
     ledger.sent("r1", JOB)
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
     stop.ask("bacalhau-magic: interrupted")
     deliver, broken = job._stop, [True]
 
@@ -624,7 +624,7 @@ def test_waiting_without_a_node_is_explained_at_once(server: Server, client: Cli
     job.add(f"Job queued. not enough nodes to run job. requested: 1, available: 1, suitable: 0.\n• Node n-2e2b7e09: {busy}", "Queueing")
     job.state = "Queued"
     seen = []
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
     for event in watch(client, nonce="", job=wanted, stop=stop):
         if isinstance(event, CauseFound):
             seen.append(event.cause)
@@ -750,7 +750,7 @@ def test_clock_an_hour_off(server: Server, client: Client, hours: int) -> None:
 def test_background_jobs_hold_few_streams(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of twenty jobs in the background at most sixteen hold a log stream at once; every one gets its result."""
     # Jobs that other tests of this process left running hold slots, too.
-    monkeypatch.setattr(_watch, "_background_streams", threading.BoundedSemaphore(_watch._MAX_BACKGROUND_STREAMS))
+    monkeypatch.setattr(_livelog, "_background_streams", threading.BoundedSemaphore(_livelog._MAX_BACKGROUND_STREAMS))
     job = JobScript(server)
     job.begin()
     lock, release = threading.Lock(), threading.Event()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from scripted import JOB, JobScript, Server
 
-from bacalhau_magic import _watch
+from bacalhau_magic import _stops, _watch
 from bacalhau_magic._stages import CauseFound, Endpoint, JobRef
 from bacalhau_magic._wire import Job
 from bacalhau_magic.client import Client
@@ -33,7 +33,7 @@ def test_cause_while_a_job_waits(server: Server, report: Callable[[str], None], 
         job = JobScript(server)
         wanted = Job.model_validate({"Tasks": [{"Resources": resources}]})
         with Client(Endpoint(server.url)) as client:
-            ref, stop, known, asked = JobRef(JOB, client.endpoint, "default", "test"), _watch.StopRequest(), 0.0, time.monotonic()
+            ref, stop, known, asked = JobRef(JOB, client.endpoint, "default", "test"), _stops.StopRequest(), 0.0, time.monotonic()
 
             def tell(job: JobScript = job, message: str = message, topic: str = topic) -> None:
                 job.add(message, topic, IsError="true")

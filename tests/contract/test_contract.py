@@ -10,7 +10,7 @@ import pytest
 from scripted import recording
 from servers import Place
 
-from bacalhau_magic import _marks, _watch
+from bacalhau_magic import _marks, _stops, _watch
 from bacalhau_magic._causes import causes as explained
 from bacalhau_magic._causes import main
 from bacalhau_magic._stages import CauseFound, Ended, JobEvent, JobRef, PhaseChanged
@@ -20,7 +20,7 @@ from bacalhau_magic.client import LogStreamError, fetch_files
 from bacalhau_magic.errors import NotFoundError, RejectedError
 
 
-def watched(place: Place, ref: JobRef, job: Job, stop: _watch.StopRequest | None = None) -> tuple[list[JobEvent], Ended]:
+def watched(place: Place, ref: JobRef, job: Job, stop: _stops.StopRequest | None = None) -> tuple[list[JobEvent], Ended]:
     events = list(_watch.watch(place.client, ref, nonce="", max_result=10_000_000, poll_interval=0.5, job=job, stop=stop))
     assert isinstance(events[-1], Ended)
     return events, events[-1]
@@ -233,7 +233,7 @@ def test_causes(place: Place, scenario: str) -> None:
 def test_stop(place: Place) -> None:
     """A stop reaches the job with its reason; a second one is no error."""
     ref, job = place.send("stop")
-    stop = _watch.StopRequest()
+    stop = _stops.StopRequest()
     events = []
     for event in _watch.watch(place.client, ref, nonce="", max_result=1_000_000, poll_interval=0.5, job=job, stop=stop):
         events.append(event)
