@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from nbclient import NotebookClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -65,6 +66,42 @@ def test_a_card_lives_and_its_stop_button_stops_the_job(lab: Any, page: Any) -> 
     assert "JobStoppedError" in outputs(page)[-1]
     assert card.count() == 0
     assert page.evaluate("window.hurt") is None
+
+
+ORDERED = (
+    "%%bacalhau\nimport sys\nfrom IPython.display import HTML, display\nprint('one')\ndisplay(HTML('<b>two</b>'))\nprint('three')\n"
+    "print('err', file=sys.stderr)\n6 * 7",
+    "%%bacalhau --lang bash\necho out; echo err >&2",
+    "%%bacalhau --bg -o a\na = 1",
+    "%bacalhau wait last",
+    "%%bacalhau --no-raise-error\nprint('before')\n1 / 0",
+)
+
+
+def in_order(cells: Any) -> list[list[tuple[str, Any]]]:
+    """Of each cell its outputs in order: of what is replaced or read by a person the text alone."""
+    return [
+        [(it["output_type"], it["data"]["text/plain"] if "data" in it else it.get("text", it.get("ename"))) for it in cell["outputs"]]
+        for cell in cells
+    ]
+
+
+def test_outputs_have_one_order_everywhere(front_end: Any, page: Any) -> None:
+    """What JupyterLab and Notebook 7 save, show after a reload, and what nbclient leaves, is the same in the same order."""
+    name = f"order-{front_end.path.partition('/')[0]}.ipynb"
+    front_end.write(name, LOAD, *ORDERED)
+    batch = NotebookClient(front_end.read(name), timeout=100, resources={"metadata": {"path": str(front_end.root)}}).execute()
+    front_end.open(page, name)
+    front_end.run_all(page)
+    front_end.done(page, len(ORDERED))
+    front_end.save(page)
+    wanted = in_order(batch["cells"])
+    assert [kind for kind, _ in wanted[1]] == ["display_data", "stream", "display_data", "stream", "stream", "execute_result"]
+    assert in_order(front_end.read(name)["cells"]) == wanted
+    shown = outputs(page)
+    front_end.open(page, name)
+    page.wait_for_function("n => document.querySelectorAll('.jp-OutputArea-output').length >= n", arg=len(shown))
+    assert [text.split()[0] for text in outputs(page)] == [text.split()[0] for text in shown]
 
 
 @pytest.mark.parametrize("front", ["lab", "notebook7"])

@@ -1,4 +1,4 @@
-"""A job's rich displays in a real JupyterLab: they are drawn where they occurred, act on nothing, and stand there after a reload."""
+"""A job's rich displays in JupyterLab and in Notebook 7: they are drawn where they occurred, act on nothing, and stand there after a reload."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ ORDER = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorA
   : it.textContent.trim())"""
 
 
-def test_displays_are_drawn_in_their_order(lab: Any, page: Any) -> None:
+def test_displays_are_drawn_in_their_order(front_end: Any, page: Any) -> None:
     """The table, the figure, the Markdown and the HTML stand between the text around them, in the run and after a reload."""
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    lab = front_end
     lab.write("displays.ipynb", "%load_ext bacalhau_magic", CELL)
     lab.open(page, "displays.ipynb")
     lab.run_all(page)
