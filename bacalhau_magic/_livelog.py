@@ -31,6 +31,8 @@ _AGAIN = 2.0
 """Seconds for which a finished log that was heard before may stay silent."""
 _HASTE = 1.0
 """The same for somebody who has pressed Stop."""
+_UNSAID = 1.0
+"""Seconds after which a log is asked for although the server does not say that the job runs."""
 _MAX_BACKGROUND_STREAMS = 16
 _background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
 
@@ -54,7 +56,7 @@ class LiveLog:
         """Where the job is now."""
         self._reader: Reader | None = None
         self._holds_slot = False
-        self._open_at = 0.0
+        self._open_at = self._earliest()
         self._open_pause = 0.02 if ref.endpoint.is_local else 0.15
         self._opened_at = 0.0
         self._patience = 2.0
@@ -105,10 +107,14 @@ class LiveLog:
         """Another execution has taken the job's place: its log begins at the beginning."""
         self.close()
         self._empty()
-        self._open_at, self._read_before = 0.0, False
+        self._open_at, self._read_before = self._earliest(), False
+
+    def _earliest(self) -> float:
+        """When to open the log of what may never run: a Bacalhau node holds such a stream open for seconds, and all other logs wait."""
+        return 0.0 if self._ref.endpoint.is_local else time.monotonic() + _UNSAID
 
     def open_soon(self) -> None:
-        """There may be a log from now on."""
+        """There may be a log from now on: the server says that the job runs."""
         self._open_at = 0.0
 
     def outcome(self) -> tuple[bytes | bytearray | None, str]:

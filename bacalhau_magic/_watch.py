@@ -31,7 +31,7 @@ _SLOW = 1.0
 """Seconds after which a job of the embedded node that has not begun is said to wait."""
 _HURRY = (0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.02, 0.02, 0.05)
 """Pauses after the log stream's end: the job's own end comes some milliseconds later."""
-_NEVER_BEGAN = ("image", "command", "inputs")
+_NEVER_BEGAN = ("image", "command", "inputs", "refused")
 """Causes of executions that have no log: a node keeps a stream that asks for it open, and all others wait behind that."""
 
 

@@ -652,6 +652,7 @@ def test_rejected_bid_is_told_and_ends_the_job(server: Server, client: Client, m
     events = list(watch(client, poll_interval=5.0))
     assert [event.cause.sentence for event in events if isinstance(event, CauseFound)] == [sentence]
     assert job.stops == ["bacalhau-magic: refused"]
+    assert server.streams == 0  # a node keeps the log of what it refused open, and all others wait
     record = ended(events).record
     after = main(causes(record.history, record.executions, record.job, client.nodes()))
     assert after is not None
