@@ -17,6 +17,7 @@ from ._suggestions import suggestion
 from ._tables import Report, Table, Text
 from ._wire import COMPLETED, STOPPED, TERMINAL, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
+from .options import GROUPS, JobOptions, plain_name
 from .progress import clean
 
 if TYPE_CHECKING:
@@ -356,7 +357,13 @@ def help_(session: Session | None, words: list[str]) -> Text:
     if words and words[0] in _VERBS:
         return Text(f"%bacalhau {words[0]}: {_VERBS[words[0]].__doc__}")
     if words:
-        return Text(_argspec.help_text(words[0]))
+        try:
+            return Text(_argspec.help_text(words[0]))
+        except OptionError:
+            options = [name.replace("_", "-") for name in map(plain_name, JobOptions.model_fields)]
+            hint = suggestion(words[0], [*options, *GROUPS, *_VERBS], written="%bacalhau help {}")
+            listed = f"There is help on each option, on {', '.join(GROUPS)}; and on {', '.join(_VERBS)}."
+            raise OptionError(f"There is no help on {words[0]!r}.", option="help", hint=hint or listed) from None
     verbs = "\n".join(f"  {name:<8} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in _VERBS.items())
     return Text(f"%bacalhau [verb]\n  (none)   {(status.__doc__ or '').splitlines()[0]}\n{verbs}\n\n{_argspec.help_text()}")
 

@@ -62,7 +62,7 @@ def find(session: Session, word: str) -> JobRef:
             endpoint, job = there[0]
             return JobRef(job.id or "", endpoint, job.namespace, job.name, job.labels.get(_marks.REQUEST_LABEL, ""))
         if row is None:
-            raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs.")
+            raise OptionError("This notebook has sent no job yet.", option="JOB", hint="List all of yours: %bacalhau jobs --mine.")
         return _ref_of(session, row)
     rows = session.ledger.find(word)
     if len(rows) > 1:

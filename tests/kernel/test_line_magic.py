@@ -312,6 +312,8 @@ def test_help(shell: Kernel) -> None:
         ("attach lats", "Did you mean last?"),
         ("show dnoe", "Did you mean done?"),
         ("stop the_jbo", "Did you mean the_job?"),
+        ("help replya", "Did you mean %bacalhau help replay?"),
+        ("help troubleshooting", "There is help on each option, on language, packages"),
         ("jobs --nope", "It knows --all, --mine"),
         ("wait a b", "takes one job"),
         ("show qqqq", "List them: %bacalhau jobs"),
