@@ -2,6 +2,7 @@
 
 import collections
 import io
+import math
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,23 @@ def test_tensor_of_each_dtype():
     assert equal(torch, back(turned), turned)
     assert back(torch.ones(2, requires_grad=True)).requires_grad
     assert equal(torch, back(torch.tensor([1 + 2j]).conj()), torch.tensor([1 - 2j]))
+
+
+@given(st.sampled_from(tensors._DTYPES), st.lists(st.integers(0, 4), max_size=4), st.booleans(), st.data())
+def test_any_tensor(name, shape, turned, data):
+    """A tensor of any dtype and shape, turned or not, comes back bit by bit, also as a part of something else."""
+    torch = _torch()
+    if (dtype := getattr(torch, name, None)) is None:
+        return
+    size = torch.empty((), dtype=dtype).element_size() * math.prod(shape)
+    held = bytearray(data.draw(st.binary(min_size=size, max_size=size)))
+    if name == "bool":
+        held = bytearray(byte & 1 for byte in held)
+    tensor = torch.frombuffer(held, dtype=dtype).reshape(shape) if size else torch.empty(shape, dtype=dtype)
+    tensor = tensor.permute(tuple(reversed(range(len(shape))))) if turned else tensor
+    got = back({"model": [tensor]})["model"][0]
+    assert equal(torch, got, tensor)
+    assert not got.requires_grad
 
 
 def test_state_dict():
