@@ -58,8 +58,11 @@ class Assembler:
         self._prefix = f"@bacalhau {nonce} "
         self._max_size = max_size
         self._max_packets = 1000 + max_size // 256
-        self._pieces: dict[int, bytes] = {}  # number of a data packet -> payload
-        self._whole: bytearray | None = None  # the blob, once it was put together
+        self._whole = bytearray()  # the blob's bytes up to the first packet that is missing
+        self._next = 0  # that packet's number
+        self._pieces: dict[int, bytes] = {}  # number of a data packet that came before its turn -> payload
+        self._unchecked: dict[int, tuple[int, int]] = {}  # number of one without a checksum -> its place in the blob, and its size
+        self._is_checked = False
         self._seqs: set[int] = set()
         self._size = 0
         self._end: tuple[int, dict[str, Any]] | None = None  # number and facts
@@ -184,8 +187,9 @@ class Assembler:
             self._damaged += 1
             return added, None
         if number in self._seqs:
-            if checksum == "-" and number in self._pieces and len(self._pieces[number]) == len(payload):
-                self._pieces[number] = payload  # an unchecked piece may have been damaged the first time
+            self._again(number, payload)
+            return added, None
+        if self._is_checked:  # the result is whole: nothing can belong to it any more
             return added, None
         if number >= self._max_packets:
             self._oversize = True
@@ -194,17 +198,40 @@ class Assembler:
             if self._size + len(payload) > self._max_size:
                 self._oversize = True
                 self._pieces.clear()
+                self._whole.clear()
             if self._oversize:
                 return added, None
             self._size += len(payload)
             self._pieces[number] = payload
+            if checksum == "-":
+                self._unchecked[number] = (-1, len(payload))
         self._seqs.add(number)
+        self._join()
         packet = Packet(kind, number, payload)
         if kind == "s" and self.started is None:
             self.started = packet.facts()
         elif kind == "e" and self._end is None:
             self._end = (number, packet.facts())
         return added, packet
+
+    def _join(self) -> None:
+        """Put the pieces whose turn it is into the blob: a large result is not held twice."""
+        while self._next in self._seqs:
+            if (piece := self._pieces.pop(self._next, None)) is not None:
+                if self._next in self._unchecked:
+                    self._unchecked[self._next] = (len(self._whole), len(piece))
+                self._whole += piece
+            self._next += 1
+
+    def _again(self, number: int, payload: bytes) -> None:
+        """A piece without a checksum came again: it may have been damaged the first time."""
+        place, size = self._unchecked.get(number, (0, -1))
+        if size != len(payload) or self._is_checked or self._oversize:
+            return
+        if place < 0:
+            self._pieces[number] = payload
+        else:
+            self._whole[place : place + size] = payload
 
     def blob(self) -> bytearray:
         """The result's bytes, whole and checked.
@@ -222,19 +249,10 @@ class Assembler:
         if len(self._seqs) != last + 1 or max(self._seqs) != last:
             missing = last + 1 - len(self._seqs)
             raise PacketError(f"The result is incomplete: {missing} of {last + 1} packets are missing{said}.")
-        if self._whole is None:
-            order, digest = sorted(self._pieces), sha256()
-            for seq in order:
-                digest.update(self._pieces[seq])
-            size = sum(map(len, self._pieces.values()))
-            if facts.get("size") != size or facts.get("sha256") != digest.hexdigest():
+        if not self._is_checked:
+            if facts.get("size") != len(self._whole) or facts.get("sha256") != sha256(self._whole).hexdigest():
                 raise PacketError("The result is damaged: its checksum is wrong.")
-            whole, at = bytearray(size), 0
-            for seq in order:  # each piece goes as it is copied: a large result is not held twice
-                piece = self._pieces.pop(seq)
-                whole[at : at + len(piece)] = piece
-                at += len(piece)
-            self._whole = whole
+            self._is_checked = True
         return self._whole
 
     def outcome(self) -> tuple[bytearray | None, str]:

@@ -101,6 +101,24 @@ def test_problems(spoil, problem):
     assert assembler.outcome() == (blob, "")
 
 
+@given(st.randoms(use_true_random=False), st.sampled_from(["@", "-"]))
+def test_any_order(random, checksum):
+    """Packets in any order, some of them twice, give the blob; one without a checksum that was damaged is mended by the next."""
+    blob = bytes(range(256)) * 180
+    lines = log_of([], blob).splitlines(keepends=True)
+    if checksum == "-":
+        lines = [line if " d " not in line else " ".join([*line.split(" ")[:5], "-", line.split(" ")[6]]) for line in lines]
+        spoilt = next(index for index, line in enumerate(lines) if " d " in line)
+        lines.insert(0, lines[spoilt].replace("AAECAw", "AAECBA", 1))
+    mixed = [*lines[:1], *random.sample(lines[1:], len(lines) - 1), *random.sample(lines[1:], 2)]
+    assembler = _packets.Assembler(NONCE)
+    read(assembler, "".join(mixed), iter([10**6]))
+    assert assembler.outcome() == (blob, "")
+    whole = assembler.outcome()[0]
+    read(assembler, packets.line(NONCE, 99, "d", b"more").decode() + lines[0], iter([10**6]))
+    assert assembler.outcome() == (whole, "")
+
+
 def test_oversize():
     """More data than was asked for is not kept."""
     assembler = _packets.Assembler(NONCE, max_size=20_000)
