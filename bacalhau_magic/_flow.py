@@ -405,7 +405,7 @@ def _paced(emit: Emit) -> Callable[[int, int | None], None]:
 
 def _finished(result: JobResult, options: JobOptions) -> Finished:
     if result.error is None:
-        left = named(result.outputs) if options.outputs else shape(result.value) if result.has_value else ""
+        left = named(result.outputs) if options.outputs else "" if result.value is None else shape(result.value)
         word = "to be bound" if options.bg and options.outputs else "bound" if options.outputs else "value"
         return Finished("completed", f"{word}: {left}" if left else "Completed.")
     phase: Finished = Finished(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from panels import LOAD, serious, shot, show, started, themed
+from panels import LOAD, called, serious, shot, show, started, themed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -39,33 +39,14 @@ def test_the_panel_fills_while_a_cell_runs_and_stops_it(lab: Any, page: Any) -> 
     assert page.evaluate("window.hurt") is None
 
 
-def test_a_log_is_followed_and_searched(front_end: Any, page: Any) -> None:
-    """Logs opens the job's log below the notebook, which stays in view; it grows as text, marks what is searched for, and says when it ended."""
-    cell = f"%%bacalhau --cpu 0.1 --bg\nimport sys, time\nprint('epoch 1'); print({HURTFUL!r}, file=sys.stderr, flush=True)\ntime.sleep(8)\nprint('epoch 2')"
-    panel = started(front_end, page, f"log-{front_end.name}.ipynb", cell)
-    row = panel.locator(".bj-row[data-phase=running]")
-    row.locator(".bj-head").click()
-    row.get_by_role("button", name="Logs").click()
-    log = page.locator(".bj-log")
-    log.get_by_text("epoch 1").wait_for()
-    log.locator("[data-stream=stderr]", has_text=HURTFUL).wait_for()
-    assert log.locator("pre").bounding_box()["height"] > 100
-    assert page.locator(".jp-CodeCell").nth(1).is_visible()
-    log.get_by_text("epoch 2").wait_for()
-    log.get_by_role("searchbox").fill("EPOCH")
-    assert log.locator("mark").all_text_contents() == ["epoch", "epoch"]
-    assert log.get_by_role("status").text_content() == "2 found"
-    log.get_by_text("ended").wait_for()
-    shot(page, f"log-{front_end.name}")
-    assert serious(page, ".bj-log") == []
-    assert page.evaluate("window.hurt") is None
-
-
 def test_jobs_are_present_where_one_is_not_looking(lab: Any, page: Any) -> None:
-    """The status bar counts, the Running section lists, and an end that nobody sees is told."""
+    """The status bar counts and leads to the panel, the Running section lists, and an end that nobody sees is told."""
     panel = started(lab, page, "away.ipynb", "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(6)")
     panel.locator(".bj-row[data-phase=running]").wait_for()
-    page.locator(".bj-status", has_text="Bacalhau: 1 running").wait_for()
+    page.evaluate("() => window.jupyterapp.shell.activateById('jp-running-sessions')")
+    panel.wait_for(state="hidden")
+    page.locator(".bj-status", has_text="Bacalhau: 1 running").click()
+    panel.wait_for()
     page.evaluate("() => window.jupyterapp.shell.activateById('jp-running-sessions')")
     page.locator("#jp-running-sessions", has_text="away.ipynb [2] python").wait_for()
     page.evaluate("async () => { await window.jupyterapp.commands.execute('launcher:create') }")
@@ -161,16 +142,16 @@ def test_times_of_an_earlier_kernel_s_jobs(lab: Any, page: Any) -> None:
     assert stopped.locator(".bj-time").text_content()
 
 
-def test_what_a_job_left_is_drawn_without_a_kernel(lab: Any, page: Any) -> None:
+def test_what_a_job_left_is_drawn_without_a_kernel(front_end: Any, page: Any) -> None:
     """A saved output is drawn from its metadata, as text, in a notebook without a kernel."""
     data = {"application/vnd.bacalhau.job+json": {"version": 1, "outcome": "completed"}, "text/plain": "bacalhau: completed"}
     facts = {"job": "j-54785d3f", "node": HURTFUL, "seconds": 1.8, "started": "2026-01-01T10:00:00+00:00", "route": "local: here"}
-    lab.write("saved.ipynb", "%%bacalhau\n1")
-    notebook = json.loads((lab.root / "saved.ipynb").read_text())
+    front_end.write("saved.ipynb", "%%bacalhau\n1")
+    notebook = json.loads((front_end.root / "saved.ipynb").read_text())
     notebook["cells"][0]["outputs"] = [{"output_type": "display_data", "data": data, "metadata": {"bacalhau": facts}}]
     notebook["metadata"] = {"kernelspec": {"name": "no-such-kernel", "display_name": "None", "language": "python"}}
-    (lab.root / "saved.ipynb").write_text(json.dumps(notebook))
-    page.goto(f"{lab.url}/lab/tree/saved.ipynb?token=browsertest&reset")
+    (front_end.root / "saved.ipynb").write_text(json.dumps(notebook))
+    page.goto(f"{front_end.url}/{front_end.path}/saved.ipynb?token=browsertest&reset")
     card = page.locator(".bj-receipt")
     card.wait_for()
     page.keyboard.press("Escape")
@@ -181,7 +162,7 @@ def test_what_a_job_left_is_drawn_without_a_kernel(lab: Any, page: Any) -> None:
     assert page.evaluate("window.hurt") is None
     for theme in ("light", "dark"):
         themed(page, theme)
-        shot(page, f"receipt-{theme}")
+        shot(page, f"receipt-{front_end.name}-{theme}")
         assert serious(page, ".bj-receipt") == []
 
 
@@ -212,14 +193,19 @@ def test_the_panel_is_accessible_in_both_themes_and_by_keyboard(lab: Any, page: 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_job_s_actions_by_keys_alone(lab: Any, page: Any, theme: str) -> None:
-    """A row is opened, its log is opened, and the job is stopped by Enter and Tab; axe finds nothing serious in the log."""
+    """The palette calls the panel, a row is opened, its log is opened, and the job is stopped by Enter and Tab; axe finds nothing serious in the log."""
     cell = "%%bacalhau --cpu 0.1 --bg\nimport sys, time\nprint('out'); print('err', file=sys.stderr, flush=True)\ntime.sleep(90)"
     panel = started(lab, page, f"keys-{theme}.ipynb", cell)
     row = panel.locator(".bj-row[data-phase=running]")
     row.wait_for()
     themed(page, theme)
     head = panel.locator(".bj-head")
-    head.focus()
+    page.evaluate(
+        "() => { window.jupyterapp.shell.collapseLeft(); window.jupyterapp.shell.activateById(window.jupyterapp.shell.currentWidget.id) }"
+    )
+    called(page)
+    for _ in range(5):  # All, Nodes, the filter, the order, the row
+        page.keyboard.press("Tab")
     for key in ("Enter", "Tab", "Tab", "Enter"):
         page.keyboard.press(key)
     page.locator(".bj-log [data-stream=stderr]", has_text="err").wait_for()

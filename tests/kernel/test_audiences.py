@@ -66,6 +66,15 @@ def test_a_background_card_s_line(plain: Kernel) -> None:
     assert plain.run("await j").value == "42"
 
 
+def test_a_cell_without_a_value_brings_none(plain: Kernel) -> None:
+    """A last expression that is None, as a print, is no value: nothing is said to have been brought back."""
+    ran = plain.run("%%bacalhau --bg --lang python\nprint('out')")
+    place = ran.outputs[0]["content"]["transient"]["display_id"]
+    told = plain.update(place, lambda content: content["metadata"].get("bacalhau", {}).get("outcome"))
+    assert told["metadata"]["bacalhau"]["outcome"] == "completed"
+    assert "result" not in told["metadata"]["bacalhau"]
+
+
 def test_wait_all_has_one_line(plain: Kernel) -> None:
     """wait --all is one line with a bar over all jobs."""
     plain.run("from bacalhau_magic import submit\nfor n in range(2): submit(f'import time; time.sleep({4 * n})')")

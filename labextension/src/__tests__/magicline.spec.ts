@@ -1,18 +1,7 @@
 import lines from "../../../tests/data/labextension/lines.json";
-import {
-  asText,
-  asValues,
-  explain,
-  IMagicLine,
-  language,
-  magicLine,
-  OPTIONS,
-  problems,
-  proposals,
-  quoted,
-  valuesOf,
-  withOptions,
-} from "../magicline";
+import { explain, problems, proposals } from "../linehelp";
+import { asText, asValues, IMagicLine, language, magicLine, quoted, valuesOf, withOptions } from "../magicline";
+import { OPTIONS } from "../optionlist";
 import { english } from "./english";
 
 function line(source: string): IMagicLine {

@@ -9,7 +9,8 @@ import { INotebookTracker, NotebookPanel } from "@jupyterlab/notebook";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 
 import { cellLanguage } from "../cellgrammar";
-import { explain, language, magicLine, problems } from "../magicline";
+import { explain, problems } from "../linehelp";
+import { language, magicLine } from "../magicline";
 import { NAME, PluginIDs } from "../tokens";
 
 const MIME = "text/x-bacalhau-";

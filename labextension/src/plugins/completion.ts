@@ -9,7 +9,8 @@ import {
 } from "@jupyterlab/completer";
 import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/translation";
 
-import { magicLine, proposals } from "../magicline";
+import { proposals } from "../linehelp";
+import { magicLine } from "../magicline";
 import { NAME, PluginIDs } from "../tokens";
 
 export const completion: JupyterFrontEndPlugin<void> = {

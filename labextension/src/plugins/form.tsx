@@ -11,7 +11,9 @@ import type { Message } from "@lumino/messaging";
 import React from "react";
 
 import type { JobBoard } from "../jobboard";
-import { asText, asValues, IOption, magicLine, MAGIC, OPTIONS, problems, valuesOf, withOptions } from "../magicline";
+import { problems } from "../linehelp";
+import { asText, asValues, magicLine, MAGIC, valuesOf, withOptions } from "../magicline";
+import { IOption, OPTIONS } from "../optionlist";
 import { CommandIDs, IJobBoard, NAME, PluginIDs } from "../tokens";
 
 /** What most cells want; all other options stand below. */
