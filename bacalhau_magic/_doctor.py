@@ -308,7 +308,8 @@ def _log_stream(session: Session, endpoint: Endpoint, ref: JobRef | None) -> Che
     except (ApiError, TimeoutError) as problem:
         said = problem.message if isinstance(problem, ApiError) else "It stays silent."
         busy = "" if isinstance(problem, ApiError) else "A node serves one log at a time: try again in a minute. "
-        return Check("log stream", "failed", said, f"{busy}A proxy on the way must let web sockets through; results and logs come by them.")
+        advice = f"{busy}A proxy on the way must let web sockets through; results and logs come by them."
+        return Check("log stream", "failed", said, problem.hint if isinstance(problem, UnauthorizedError) else advice)
     if not frames:
         return Check(
             "log stream", "failed", "It opened, and had nothing of a job that printed.", "Ask whoever runs the cluster for its node's log."

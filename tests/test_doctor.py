@@ -164,6 +164,8 @@ def test_wrong_key(folder: Path, door: _daemon.TcpDoor) -> None:
     assert "invalid API key" in done.stdout
     assert "environment BACALHAU_API_KEY" in done.stdout
     assert "failed  Python job" in done.stdout
+    assert "failed  log stream" in done.stdout
+    assert "proxy" not in done.stdout
     assert "not-it" not in done.stdout + done.stderr
 
 
