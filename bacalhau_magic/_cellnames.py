@@ -10,6 +10,7 @@ import tokenize
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from ._cellscopes import Walk
 from .errors import CellSyntaxError
@@ -29,13 +30,15 @@ class Import:
 class CellNames:
     """A cell's names, each in the order of first appearance.
 
-    `reads` are globals that the cell may read before it binds them itself; `binds` what it may bind at its top level.
+    `reads` are globals that the cell may read before it binds them itself; `binds` what it may bind at its top level, and
+    `assigns` what its own statements there assign, not those within others.
     `star_imports` are modules imported with `*`, which may bind anything. `has_value` says whether the last statement
     is an expression, `hidden` whether a `;` ends the cell.
     """
 
     reads: tuple[str, ...] = ()
     binds: tuple[str, ...] = ()
+    assigns: tuple[str, ...] = ()
     imports: tuple[Import, ...] = ()
     star_imports: tuple[str, ...] = ()
     has_value: bool = False
@@ -51,6 +54,7 @@ def read(code: str) -> CellNames:
     return CellNames(
         tuple(walk.reads),
         tuple(walk.ever),
+        tuple(dict.fromkeys(_assigned(tree))),
         tuple(dict.fromkeys(_imports(tree))),
         tuple(dict.fromkeys(walk.stars)),
         bool(tree.body) and isinstance(tree.body[-1], ast.Expr),
@@ -70,6 +74,19 @@ def _parsed(code: str) -> ast.Module:
     except (ValueError, RecursionError, MemoryError) as error:
         raise CellSyntaxError(f"The cell can't be read: {error}.", line=1) from None
     return tree
+
+
+def _assigned(tree: ast.Module) -> Iterable[str]:
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=targets):
+                yield from (name.id for target in targets for name in ast.walk(target) if _is_stored(name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+                yield name
+
+
+def _is_stored(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 _MAGIC = re.compile(r"\s*(?:[\w., ]+=\s*)?(%%?|!)\s*([\w./~]*)")

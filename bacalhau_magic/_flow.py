@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
 from ._content import Content, content_of, secrets_of
-from ._hints import advise, lacking
+from ._hints import advise, forgotten, lacking
 from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES, META_SECRETS
 from ._recordings import Recording
 from ._results import cause_of, collect
@@ -364,6 +364,8 @@ def _brought(
             ended = replace(ended, record=replace(ended.record, cause=cause_of(ended.record, route)))
         if problem := take.keep(ended, ref, executor=route.target.executor, failed=result.error is not None):
             emit(Noticed(problem))
+    if hint := forgotten(result, request):
+        emit(Noticed(hint))
     emit(_finished(result, options))
     return result
 

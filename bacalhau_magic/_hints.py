@@ -60,6 +60,18 @@ def _lacking(request: CellRequest) -> list[str]:
     return [name for name in wanted if not request.options.pip or not covered(name, request.options.pip)]
 
 
+def forgotten(result: JobResult, request: CellRequest) -> str:
+    """That what the cell assigned stays in the job, where that is all that it did: nothing was asked for, nothing came back."""
+    brought = result.has_value or result.mime or result.displays or result.stdout or result.stderr or result.files
+    if brought or result.error or request.options.outputs or not request.language.is_python:
+        return ""
+    with suppress(CellSyntaxError):
+        names = [name for name in _cellnames.read(request.code).assigns if not name.startswith("_")]
+        if names:
+            return f"What the cell assigned stays in the job: `-o {names[-1]}` brings {names[-1]} back."
+    return ""
+
+
 def advise(result: JobResult, request: CellRequest, target: Target, policy: Policy) -> None:
     """Give the error of a cell its line's text, and the hint that helps with what was not found, as far as there is one."""
     error = result.error

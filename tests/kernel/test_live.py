@@ -377,6 +377,23 @@ def test_a_flood_is_thinned_for_the_screen_and_whole_in_the_job(live: Kernel) ->
     assert whole.value == f"({sum(len(str(n)) + 1 for n in range(200_000)) + sum(len(str(n)) + 3 for n in range(101))}, True, True)"
 
 
+def test_names_that_nobody_asked_for_are_told(live: Kernel) -> None:
+    """A cell that assigned and gave nothing back is told what -o would bring; one that printed, has a value or asked for names is not."""
+    hint = "What the cell assigned stays in the job: `-o total` brings total back."
+    cells = {
+        "%%bacalhau --bg\nimport math\nprices, _ = {'tea': 3}, 1\ntotal: int = sum(prices.values())": [hint],
+        "%%bacalhau --bg\ntotal = 1\nprint(total)": [],
+        "%%bacalhau --bg\ntotal = 1\ntotal": [],
+        "%%bacalhau --bg -o total\ntotal = 1": [],
+        "%%bacalhau --bg\nimport math\ndef total(): pass": [],
+    }
+    for number, (cell, wanted) in enumerate(cells.items()):
+        name = f"cell-{number}"
+        live.run(cell.replace("--bg", f"--bg --name {name}"))
+        done = live.until(lambda snapshot, name=name: (snapshot.get("name"), snapshot.get("title")) == (name, "Completed"))
+        assert done["notices"] == wanted, cell
+
+
 def test_run_all(live: Kernel) -> None:
     """Cells that are queued together run one after the other, each with its value; one that fails aborts those behind it, as a local one."""
     run_all(live)
