@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,11 @@ _LINES = 60
 class FileTree(_Path):
     """A folder: a path in every way, and its repr is the tree of its files with their sizes; hidden files are left out.
 
-    `only` are the paths below it that are drawn; None draws them all.
+    `only` are the paths below it that are drawn; None draws them all. `left_out` is what was to come and is not there.
     """
 
     only: Collection[Path] | None = None
+    left_out: Sequence[str] = ()
 
     def __repr__(self) -> str:
         try:
@@ -35,17 +36,21 @@ class FileTree(_Path):
             lines = _cut(_lines(Path(self), self.only))
         except OSError:
             return repr(Path(self))
-        return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"])])
+        left = [f"left out, being no regular files: {', '.join(clean(name, 60) for name in self.left_out[:5])}"] if self.left_out else []
+        if len(self.left_out) > 5:
+            left.append(f"and {len(self.left_out) - 5} more")
+        return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"]), *left])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path, (str(self),)
 
 
-def tree(folder: Path, names: Collection[str]) -> FileTree:
+def tree(folder: Path, names: Collection[str], left_out: Sequence[str] = ()) -> FileTree:
     """A folder whose repr draws the files of these names, relative to it, and nothing else that lies there."""
     found = FileTree(folder)
     paths = [PurePosixPath(name) for name in names]
     found.only = {folder / path for name in paths for path in (name, *name.parents)}
+    found.left_out = left_out
     return found
 
 

@@ -204,7 +204,7 @@ def files(session: Session, ref: JobRef, folder: Path, *, overwrite: bool = Fals
     """Fetch what a job left in its outputs folder into `folder`, and return that; with `overwrite` also over other files."""
     check_directory(folder)
     fetched = fetch_files(session.client(ref.endpoint), ref, folder, Rights(overwrite=overwrite))
-    return tree(folder, fetched.names)
+    return tree(folder, fetched.names, fetched.skipped)
 
 
 def why(session: Session, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:

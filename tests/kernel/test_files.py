@@ -98,6 +98,9 @@ def test_links_and_folders(shell: Kernel, place: Path) -> None:
     assert (place / "tree/deep/er/b").read_text() == "b"
     assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
     assert "Left out of the files, being no regular files: link." in ran.stream("stderr")
+    got = shell.run("%bacalhau get last tree-again").value
+    assert got is not None
+    assert got.endswith("└── b (1 bytes)\nleft out, being no regular files: link")
 
 
 def test_overwrite_on_the_line_and_with_get(shell: Kernel, place: Path) -> None:
