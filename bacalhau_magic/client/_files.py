@@ -110,7 +110,7 @@ def unpack_files(archive: bytes, ref: JobRef, directory: str | Path, rights: Rig
 
 
 def pack_files(fetched: Fetched, most: int) -> bytes:
-    """The files that were brought, as an archive that `unpack_files` reads; the same files give the same bytes.
+    """The files that were brought, as an archive that `unpack_files` reads, and that others were left out; the same give the same bytes.
 
     Raises ResultError for more than `most` bytes.
     """
@@ -124,6 +124,10 @@ def pack_files(fetched: Fetched, most: int) -> bytes:
             entry.size, entry.mode = place.stat().st_size, 0o755 if place.stat().st_mode & 0o100 else 0o644
             with place.open("rb") as file:
                 tar.addfile(entry, file)
+        for name in sorted(fetched.skipped):  # so that whoever reads it says the same of them
+            entry = tarfile.TarInfo(f"{RESULT_PATH_NAME}/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "."
+            tar.addfile(entry)
     return gzip.compress(data.getvalue(), mtime=0)
 
 
