@@ -77,7 +77,7 @@ NARROW = "document.querySelector('.jp-Notebook').style.width = "
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_state_reads_well(lab: Any, page: Any, shots: Path, theme: str) -> None:
-    """In either theme axe finds nothing serious in any state, wide or narrow; nothing sticks out of a card, and no button is cut."""
+    """In either theme axe finds nothing serious in any state, wide or narrow; nothing sticks out of a card; where it runs and why is there before it runs."""
     page.set_viewport_size({"width": 1200, "height": 3000})
     name = f"states-{theme}.ipynb"
     lab.write(name, "%load_ext bacalhau_magic", STATES)
@@ -85,6 +85,7 @@ def test_every_state_reads_well(lab: Any, page: Any, shots: Path, theme: str) ->
     themed(page, theme)
     lab.run_all(page)
     page.wait_for_function(f"document.querySelectorAll('.bm-card').length === {COUNT}")
+    assert page.locator(".bm-route:visible").first.text_content() == "At http://h:1234: it answers."
     page.evaluate("document.querySelectorAll('.bm-card .bm-more').forEach((it, i) => i % 2 && it.click())")
     for width in ("760px", "420px"):
         page.evaluate(f"{NARROW}{width!r}")
