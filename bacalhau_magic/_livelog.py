@@ -264,7 +264,7 @@ class LiveLog:
             yield from self._from_record(ran[-1])
         if ran and not self._nonce and self._ended_well(ran) and not self._is_whole(ran) and not stop.requested.is_set():
             yield from self._read_again(ran[-1])
-        for number, (pause, patience) in enumerate(_LAST_READS if ran else ((0.0, 1.0),)):
+        for number, (pause, patience) in enumerate(_LAST_READS[:1] if self._is_mute(ran) else _LAST_READS if ran else ((0.0, 1.0),)):
             silent = self._reader is not None
             if self._has_all(ran) or number >= (2 if not self._nonce else len(_LAST_READS) if silent else 4):
                 return
@@ -282,7 +282,7 @@ class LiveLog:
     def _from_record(self, execution: Execution) -> Iterator[JobEvent]:
         """A short log, which stands whole in the execution's record: a small result needs no stream."""
         output = execution.run_output
-        if output is None or not output.stdout or output.stdout_truncated or output.stderr_truncated:
+        if output is None or not (output.stdout or output.stderr) or output.stdout_truncated or output.stderr_truncated:
             return
         if max(len(output.stdout), len(output.stderr)) >= min(_CUT_LOG):
             return
@@ -291,6 +291,11 @@ class LiveLog:
             self._assembler.restart()
         self._read_before = True
         yield from self._shown(self._assembler.feed(STDERR, output.stderr) + self._assembler.feed(STDOUT, output.stdout))
+
+    def _is_mute(self, ran: list[Execution]) -> bool:
+        """Whether the job's record shows that its wrapper failed before it said anything: no packet will come, however long one waits."""
+        output = ran[-1].run_output if ran and self._nonce and not self.begun else None
+        return output is not None and output.exit_code != 0 and not output.stdout
 
     def _read_again(self, execution: Execution) -> Iterator[JobEvent]:
         """Read the finished log beside what was heard live: a stream may close without its last line, and say nothing.

@@ -13,7 +13,7 @@ from bacalhau_magic._results import collect
 from bacalhau_magic._stages import Ended, Endpoint, JobRef
 from bacalhau_magic._wire import Job
 from bacalhau_magic.client import Client
-from bacalhau_magic.errors import MissingResultError
+from bacalhau_magic.errors import JobFailedError, MissingResultError
 from bacalhau_magic.options import JobOptions
 
 LONG = "".join(f"{number}\n" for number in range(2000))
@@ -108,3 +108,25 @@ def test_recorded_logs_come_whole(server: Server, client: Client, name: str, ver
     else:
         # Before 1.8 a finished log ends with a newline of the server's own.
         assert end.stdout.rstrip("\n") == output["Stdout"].rstrip("\n")
+
+
+def test_wrapper_that_failed_at_once_is_not_waited_for(server: Server, client: Client) -> None:
+    """A job that ended with an error before its first packet is told by its record, though its node serves no log; nobody waits for minutes."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            job.end(exit_code=2)
+            job.executions[-1]["RunOutput"] |= {"stderr": "bootstrap.sh: dirname: not found\n"}
+        stream.stay()
+
+    server.on_logs(logs)
+    ref = JobRef(JOB, client.endpoint, "default", "test")
+    end = list(_watch.watch(client, ref, nonce="0123456789abcdef", max_result=1_000_000, poll_interval=0.2))[-1]
+    assert isinstance(end, Ended)
+    result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
+    assert isinstance(result.error, JobFailedError)
+    assert result.error.exit_code == 2
+    assert "dirname: not found" in result.error.message
+    assert server.streams == 2

@@ -3,7 +3,7 @@
 # keeps it; the packets follow when the cell is over. Where a tool is missing that packets need, the cell runs without.
 # Exit code: the cell's own; 124 at the time limit.
 
-bm_here=$(cd "$(dirname "$0")" && pwd) || exit 70
+bm_here=$(cd "${0%/*}" && pwd) || exit 70
 . "$bm_here/request.sh"
 
 bm_has() { command -v "$1" >/dev/null 2>&1; }
