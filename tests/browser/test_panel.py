@@ -154,12 +154,16 @@ def test_what_a_job_left_is_drawn_without_a_kernel(front_end: Any, page: Any) ->
     page.goto(f"{front_end.url}/{front_end.path}/saved.ipynb?token=browsertest&reset")
     card = page.locator(".bj-receipt")
     card.wait_for()
-    page.keyboard.press("Escape")
+    page.get_by_role("dialog").get_by_role("button", name="No Kernel").click()
     assert "Completed" in card.text_content()
     assert "in 1.8 s on <img src=" in card.text_content()
     assert card.locator("dd").first.text_content() == "j-54785d3f"
     assert card.locator("img").count() == 0
     assert page.evaluate("window.hurt") is None
+    assert card.locator("dd").first.is_hidden()
+    card.locator("summary").focus()
+    page.keyboard.press("Enter")
+    card.locator("dd").first.wait_for()
     for theme in ("light", "dark"):
         themed(page, theme)
         shot(page, f"receipt-{front_end.name}-{theme}")

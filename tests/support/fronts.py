@@ -182,7 +182,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
+    for _ in range(900):
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
             return
         if server.poll() is not None:

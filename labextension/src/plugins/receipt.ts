@@ -160,18 +160,11 @@ function drawn(said: Outcome | null, facts: IReceipt, trans: TranslationBundle):
   const short = [facts.seconds === null ? "" : trans.__("in %1 s", facts.seconds), node ? trans.__("on %1", node) : ""];
   const brought = said === "completed" ? facts.result : "";
   const back = said === "submitted" && facts.job ? `%bacalhau attach ${facts.job.slice(0, 10)}` : "";
-  const head = part("div", "bj-receipt-head", "");
-  head.append(
+  const head = [
     icon,
     part("b", "", said ? titles[said] : trans.__("A job of a later version")),
     part("span", "bj-dim", [short.filter(Boolean).join(" "), brought].filter(Boolean).join(" · ")),
-  );
-  card.append(head);
-  if (back) {
-    const line = part("div", "bj-receipt-back bj-dim", `${trans.__("How it goes on:")} `);
-    line.append(part("code", "", back));
-    card.append(line);
-  }
+  ];
   const started = new Date(facts.started);
   const lines: [string, string][] = [
     [trans.__("job"), facts.job],
@@ -182,7 +175,12 @@ function drawn(said: Outcome | null, facts: IReceipt, trans: TranslationBundle):
     ...facts.notices.map((notice): [string, string] => [trans.__("notice"), notice]),
   ];
   const known = lines.filter(([, value]) => value);
-  if (known.length) card.append(details(trans.__("Details"), known));
+  card.append(known.length ? details(head, trans.__("Details"), known) : line("div", head));
+  if (back) {
+    const again = part("div", "bj-receipt-back bj-dim", `${trans.__("How it goes on:")} `);
+    again.append(part("code", "", back));
+    card.append(again);
+  }
   return card;
 }
 
@@ -193,10 +191,22 @@ function part(tag: string, className: string, text: string): HTMLElement {
   return made;
 }
 
-function details(title: string, lines: readonly (readonly [string, string])[]): HTMLElement {
+/** What is said in one line. */
+function line(tag: string, parts: readonly HTMLElement[]): HTMLElement {
+  const made = part(tag, "bj-receipt-head", "");
+  made.append(...parts);
+  return made;
+}
+
+/** The line, and at its end what unfolds the rest. */
+function details(
+  head: readonly HTMLElement[],
+  title: string,
+  lines: readonly (readonly [string, string])[],
+): HTMLElement {
   const made = document.createElement("details");
   const list = document.createElement("dl");
   for (const [name, value] of lines) list.append(part("dt", "", name), part("dd", "", value));
-  made.append(part("summary", "", title), list);
+  made.append(line("summary", [...head, part("span", "bj-unfold", title)]), list);
   return made;
 }
