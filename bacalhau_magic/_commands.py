@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -132,7 +132,14 @@ def jobs(session: Session, words: list[str]) -> Table:
     note = (session.ledger.problem,) if session.ledger.problem else ()
     known = {row.job_id for row in rows}
     table += tuple(_server_row(job, endpoint.label) for endpoint, job in _jobs.labelled(session) if job.id not in known)
-    return Table(("job", "name", "language", "state", "sent", "endpoint"), table, "No jobs were sent from this notebook.", note)
+    return Table(("job", "name", "language", "state", "sent", "endpoint"), table, _none_sent(session, flags), note)
+
+
+def _none_sent(session: Session, flags: Collection[str]) -> str:
+    if "--mine" in flags:
+        return "No jobs were sent from this machine."
+    others = " Others of yours: %bacalhau jobs --mine." if session.ledger.rows(None, limit=1) else ""
+    return f"No jobs were sent from this notebook.{others}"
 
 
 def _server_jobs(session: Session) -> Table:

@@ -135,6 +135,8 @@ def _try(settings: Settings, asked: str | Mapping[str, Any], source: str, folder
     options = _argspec.parse(_VARIABLE.sub("", asked), {}) if isinstance(asked, str) else _argspec.from_call(asked)
     whole, _ = settings.apply(options)
     checked = _argspec.check(whole, settings.languages, strict=settings.strict)
+    if not settings.recordings and (whole.cache or whole.refresh):
+        raise no_recordings(settings, "--refresh" if whole.refresh else "--cache")
     if "pip" in settings.policy.locked and checked.language.is_python:
         code = source if isinstance(asked, str) else ""
         settings.check_packages(wanted(whole.pip, whole.requirements, code, folder, own_python=whole.image is None))

@@ -128,11 +128,17 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
             _first_line(error["evalue"]),
             job_id=job_id,
             exit_code=code,
-            hint="The job's log has what the installer said. Correct the name or the version, or choose an --image that has the package.",
+            hint=f"The job's log has what the installer said. {_install_advice(error['evalue'])}",
         )
     if bundle.outcome == "exit" and (code or error):
         return _exit(result, code, error.get("evalue", "") if error else "", bundle.line)
     return None
+
+
+def _install_advice(said: str) -> str:
+    if said.split("\n", 1)[0].rstrip().endswith("the index did not answer."):
+        return "Try again when this machine, or the node, reaches its package index; an --image that has the package needs none."
+    return "Correct the name or the version, or choose an --image that has the package."
 
 
 def _first_line(text: str) -> str:

@@ -187,14 +187,17 @@ def test_the_check_says_which_cells_would_fail(folder: Path) -> None:
 
 
 def test_the_check_knows_that_recorded_jobs_are_off(folder: Path) -> None:
-    """Where the policy switches recorded jobs off, the lines that record or replay are listed too; else they are not."""
-    notebook(folder / "lesson.ipynb", "%load_ext bacalhau_magic\n%bacalhau replay lesson.yaml", "%%bacalhau\n1")
+    """Where the policy switches recorded jobs off, what records, replays or keeps is listed too; else it is not."""
+    cells = ("%load_ext bacalhau_magic\n%bacalhau replay lesson.yaml", "%%bacalhau --cache\n1", "%%bacalhau --refresh\n1", "%%bacalhau\n1")
+    notebook(folder / "lesson.ipynb", *cells)
     (folder / "policy.toml").write_text("[locked]\nrecordings = false\n")
     (folder / "open.toml").write_text("[max]\ntimeout = '1m'\n")
     done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
     assert done.returncode == 1, done.stderr
     assert "%bacalhau replay can't be kept: recorded jobs are switched off by the policy" in done.stdout
-    assert "1 of 2 cells" in done.stdout
+    assert "--cache can't be kept" in done.stdout
+    assert "--refresh can't be kept" in done.stdout
+    assert "3 of 4 cells" in done.stdout
     assert checked(folder, "check", "--policy", "open.toml", "lesson.ipynb").returncode == 0
 
 

@@ -131,7 +131,8 @@ class Service:
         executors, queue = room.executors, room.queue
         assert executors is not None
         version = _answers.version()
-        labels = {**room.labels, _marks.NODE_DISK_USED: str(await self._disk_used())}
+        # A language's program may have been installed since the node began.
+        labels = {**room.labels, **_languages(executors), _marks.NODE_DISK_USED: str(await self._disk_used())}
         cards = [_answers.gpu(gpu) for gpu in executors.gpus]
         capacity = {**queue.capacity.wire(), **({"GPUs": cards} if cards else {})}
         compute = {
@@ -170,7 +171,7 @@ class Service:
             _marks.NODE_CONTAINER: executors.container.name if executors.container else f"none: {executors.container_why}",
             _marks.NODE_STAGING: str(orchestrator.store.staging),
             **{_marks.NODE_LIMIT + name: word for name, word in executors.host.limits.items()},
-            **{_marks.NODE_LANGUAGE + name: word for name, word in executors.languages.items()},
+            **_languages(executors),
         }
 
     async def node_state(self) -> dict[str, Any]:
@@ -239,3 +240,7 @@ class Service:
 
 def _new_key() -> str:
     return _marks.LOCAL_KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def _languages(executors: Executors) -> dict[str, str]:
+    return {_marks.NODE_LANGUAGE + name: said for name, said in executors.languages().items()}

@@ -70,7 +70,7 @@ def test_tables_are_values(shell: Kernel) -> None:
 def test_jobs_are_of_this_notebook(shell: Kernel) -> None:
     """Without a flag the jobs are this notebook's; another notebook's are among --mine."""
     shell.run("import os; os.environ['JPY_SESSION_NAME'] = 'other.ipynb'")
-    assert value(shell, "jobs") == "No jobs were sent from this notebook."
+    assert value(shell, "jobs") == "No jobs were sent from this notebook. Others of yours: %bacalhau jobs --mine."
     assert "done" in value(shell, "jobs --mine")
     shell.run("del os.environ['JPY_SESSION_NAME']")
     assert "done" in value(shell, "jobs")

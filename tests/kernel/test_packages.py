@@ -115,6 +115,16 @@ def test_a_missing_module_names_the_option(shell: Kernel) -> None:
     assert "→ Add --pip sklearn_that_is_not_here, or choose an --image that has it." in ran.text
 
 
+def test_an_index_that_is_away_is_no_wrong_name(shell: Kernel, index: Index) -> None:
+    """Where the index does not answer, the advice is of the network and of no other name or version."""
+    shell.run("os.environ['PIP_INDEX_URL'] = 'http://127.0.0.1:9/simple'")
+    ran = shell.run("%%bacalhau --pip tiny-away\n1")
+    shell.run(f"os.environ.update({index.variables!r})")
+    assert "The packages could not be installed (tiny-away): the index did not answer." in ran.text
+    assert "Try again when this machine, or the node, reaches its package index" in ran.text
+    assert "Correct the name" not in ran.text
+
+
 def test_the_index_stands_nowhere(shell: Kernel, index: Index) -> None:
     """Neither the spec, the ledger nor any file of the node has the index's address or password."""
     assert shell.run("%%bacalhau --pip 'tiny-pack tiny-tool'\n3").value == "3"

@@ -49,6 +49,7 @@ class Interpreters:
             kept = json.loads(self._file.read_text())
             self._answers = {key: value for key, value in kept.items() if isinstance(value, str)}
         self._programs: dict[tuple[str, str, str], Program] = {}
+        self._languages: dict[str, str] = {}
 
     def resolve(self, name: str, language: str, interpreter: str) -> Program:
         """The program that a command line's first word means. Raises OSError with the words that a server records."""
@@ -59,7 +60,12 @@ class Interpreters:
         return program
 
     def languages(self) -> dict[str, str]:
-        """Language → its version on this machine, or "missing: <what to install>"."""
+        """Language → its version on this machine, or "missing: <what to install>"; what was missing is looked for again."""
+        if not self._languages or any(said.startswith("missing") for said in self._languages.values()):
+            self._languages = self._found()
+        return self._languages
+
+    def _found(self) -> dict[str, str]:
         found = {}
         for name, language in BUILT_IN.items():
             if language.is_python:

@@ -43,7 +43,7 @@ def probe(scratch: Path) -> Executors:
         host=host or ProcessExecutor(interpreters, cgroups, why),
         container=container,
         container_why=container_why,
-        languages=interpreters.languages(),
+        languages=interpreters.languages,
         gpus=_gpus.found(),
     )
 

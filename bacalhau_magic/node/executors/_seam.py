@@ -107,10 +107,10 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Executors:
-    """What this machine can run jobs with. `languages` maps a language to its version, or to "missing: <what to install>"."""
+    """What this machine can run jobs with. `languages()` maps a language to its version now, or to "missing: <what to install>"."""
 
     host: Executor
     container: Executor | None
     container_why: str
-    languages: Mapping[str, str]
+    languages: Callable[[], Mapping[str, str]]
     gpus: tuple[Gpu, ...]

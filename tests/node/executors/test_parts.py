@@ -74,6 +74,17 @@ def test_node_is_found_for_each_language(bench: Bench) -> None:
     assert bench.interpreters.languages()["python"].startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}.")
 
 
+def test_a_program_that_is_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was missing when the node began is there once it is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = Interpreters(tmp_path)
+    assert found.languages()["bash"] == "missing: install bash"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/bash").write_text("#!/bin/sh\necho GNU bash, version 5.2.15\n")
+    (tmp_path / "bin/bash").chmod(0o755)
+    assert found.languages()["bash"] == "Bash 5.2.15"
+
+
 def test_a_node_too_old_for_typescript_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TypeScript takes the first Node.js that is 22.18 or newer, JavaScript an older one."""
     old, environment = tmp_path / "old", tmp_path / "venv"
@@ -241,7 +252,7 @@ def test_the_probe_says_why_nothing_isolates(tmp_path: Path, monkeypatch: pytest
     found = probe(tmp_path / "scratch")
     assert (found.host.name, found.host.why) == ("process", "bubblewrap is not installed")
     assert (found.container, found.container_why) == (None, "docker and podman are not installed")
-    assert found.languages["bash"] == "missing: install bash"
+    assert found.languages()["bash"] == "missing: install bash"
 
 
 @pytest.mark.bubblewrap
