@@ -335,7 +335,17 @@ def _configured(session: Session, values: dict[str, str], where: Literal["projec
     lines = [
         f"{name} = {now[name.replace('-', '_').lower()]}" + (saved if value else " (no longer set here)") for name, value in values.items()
     ]
-    return Text("\n".join(lines))
+    return Text("\n".join([*lines, *_what_the_policy_says(session, values)]))
+
+
+def _what_the_policy_says(session: Session, values: Collection[str]) -> list[str]:
+    """What becomes of configured values under the policy."""
+    try:
+        notices = session.settings.apply(JobOptions())[1]
+    except OptionError as problem:
+        return [problem.message]
+    names = tuple(plain_name(name.replace("-", "_").lower()) for name in values)
+    return [notice for notice in notices if notice.startswith(tuple(f"{name} is" for name in names))]
 
 
 def _saved(words: list[str]) -> tuple[list[str], Literal["project", "user", ""]]:

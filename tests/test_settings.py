@@ -389,18 +389,20 @@ def test_languages(place: Place) -> None:
 
 
 def test_policy_limits(place: Place) -> None:
-    """A policy's limit refuses what is asked above it, cuts what is configured or built in, and says its message."""
+    """A policy's limit refuses what is asked above it, cuts what is configured, which it says, and silently what is built in."""
     place.policy.write_text('message = "Ask ops@example.org."\n[max]\ntimeout = "1m"\ncpu = 2\ngpu = 1\nqueue_timeout = "1h"\n')
     settings = place.load({"cpu": "8"})
     options, notices = settings.apply(argspec.parse(""))
     assert (options.timeout, options.cpu) == (60.0, 2.0)
-    assert all("Ask ops@example.org." in notice for notice in notices)
-    assert len(notices) == 2
+    assert notices == (f"cpu is cut from 8 to 2 by the policy {place.policy}. Ask ops@example.org.",)
+    assert place.load({"timeout": "10m"}).apply(argspec.parse(""))[1][0].startswith("timeout is cut from 10m to 1m")
     for line, option in (("--timeout 2m", "timeout"), ("--long", "long"), ("--gpu A100:2", "gpu"), ("--cpu 3", "cpu")):
         with pytest.raises(OptionError, match="above the policy's limit") as caught:
             settings.apply(argspec.parse(line))
         assert caught.value.option == option
-    assert settings.apply(argspec.parse("--bg"))[0].queue_seconds == 3600
+    background, said = settings.apply(argspec.parse("--bg"))
+    assert background.queue_seconds == 3600
+    assert any(notice.startswith("queue_timeout is cut") for notice in said)
     assert settings.apply(argspec.parse("--long --timeout 30s"))[0].run_seconds == 30
 
 

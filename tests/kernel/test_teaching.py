@@ -60,6 +60,15 @@ def test_the_teachers_key_and_cluster_are_out_of_reach(graded: Kernel, cluster: 
     assert len(cluster.server.requests) == before
 
 
+def test_what_is_configured_above_the_policy_is_said_at_once(graded: Kernel) -> None:
+    """A setting above the policy's limit is told with what becomes of it; a cell of which nobody chose the limits says nothing."""
+    said = graded.run("%bacalhau config timeout=10m").text
+    assert "timeout = 10m" in said
+    assert "timeout is cut from 10m to 20s by the policy" in said
+    graded.run("%bacalhau config timeout=")
+    assert "cut from" not in graded.run("%%bacalhau\n1").text
+
+
 def test_results_are_not_forged_by_a_recording(graded: Kernel, tmp_path: Path) -> None:
     """Where recordings are switched off a submission can't replay one, nor take a stored result; the teacher's message says why."""
     (tmp_path / "forged.yaml").write_text("")
