@@ -319,6 +319,10 @@ def _usage(name: str, option: Option) -> str:
 
 _HEAD = """%%bacalhau [options] [-- program arguments]
 
+  %%bacalhau -i prices -o total         the variable prices goes into the job, total comes back
+  %%bacalhau --lang bash --files out    a Bash cell; what it writes to outputs/ comes into the folder out
+  %%bacalhau --gpu 1 --pip torch --bg   on a GPU, with a package, while other cells run
+
 Sizes have a unit (512MB, 4GB), times too (30s, 10m, 2h). {name} as a whole value stands for a variable's text or number.
 Every option but those of a single cell can be configured: %bacalhau config memory=4GB, BACALHAU_MAGIC_MEMORY=4GB,
 [tool.bacalhau-magic] in pyproject.toml; %bacalhau config --show-origin says where a value came from.

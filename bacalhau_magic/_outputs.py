@@ -132,9 +132,14 @@ _DEEPEST = 100
 """Levels of a display's JSON; the notebook's own writer follows some hundreds."""
 _FRAME = (
     '<iframe sandbox="allow-scripts" referrerpolicy="no-referrer" title="HTML from the job" srcdoc="{document}"'
-    ' style="width: 100%; height: 320px; border: 1px solid var(--jp-border-color2, #d9dde3); border-radius: 4px; background: #fff;'
+    ' style="width: 100%; height: {height}px; border: 1px solid var(--jp-border-color2, #d9dde3); border-radius: 4px; background: #fff;'
     ' resize: vertical; overflow: auto"></iframe>'
 )
+_TALLEST = 320
+_DRAWS = re.compile(
+    r"<(?:script|style|link|img|svg|canvas|iframe|video|audio|object|embed|table|form|math)\b|height|position", re.IGNORECASE
+)
+_BLOCK = re.compile(r"<(?:br|hr|p|div|h[1-6]|li|pre|ul|ol|dt|dd|section|article|blockquote)\b", re.IGNORECASE)
 
 
 def safe(mime: Mapping[str, Any], trusted: bool = False) -> dict[str, Any]:
@@ -160,13 +165,21 @@ def safe(mime: Mapping[str, Any], trusted: bool = False) -> dict[str, Any]:
         coded = base64.b64encode(svg.encode("utf-8", "replace")).decode("ascii")
         kept["text/html"] = f'<img alt="Figure from the job" style="max-width: 100%" src="data:image/svg+xml;base64,{coded}">'
     elif isinstance(document := mime.get("text/html"), str) and not (set(kept) & {*_IMAGES, _PLOTLY}):
-        kept["text/html"] = table(document) or _FRAME.format(document=html.escape(document))
+        kept["text/html"] = table(document) or _FRAME.format(document=html.escape(document), height=_height(document))
     if trusted:
         kept |= {name: mime[name] for name in _ACTING if isinstance(mime.get(name), str)}
     if not kept:
         names = ", ".join(sorted(re.sub(r"[^\w.+/-]", "?", str(name))[:60] for name in mime)) or "nothing"
         kept["text/plain"] = f"A display from the job is left out: it holds only {names}."
     return kept
+
+
+def _height(document: str) -> int:
+    """A frame's height in pixels: of plain text by its lines, because the page can't ask the frame; else enough for a picture."""
+    if len(document) > 10_000 or _DRAWS.search(document):
+        return _TALLEST
+    lines = sum(1 + len(re.sub(r"<[^<>]*>", "", block)) // 100 for block in _BLOCK.split(document))
+    return min(_TALLEST, 30 + 28 * lines)
 
 
 def _is_shallow(data: Any) -> bool:

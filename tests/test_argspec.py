@@ -277,6 +277,8 @@ def test_unknown_language_lists_the_known() -> None:
 def test_help_names_every_option() -> None:
     """The help has every option."""
     text = argspec.help_text()
+    examples = [line.split("   ")[0].strip().removeprefix("%%bacalhau") for line in text.splitlines() if line.startswith("  %%bacalhau ")]
+    assert [argspec.parse(example, {}).asked != set() for example in examples] == [True] * 3
     for name in LINES:
         assert name == "args" or spelling(name) in text
     assert "--pip" in text

@@ -221,6 +221,17 @@ def test_html_is_shut_in_a_frame_without_our_origin() -> None:
     assert html.unescape(re.search(r'srcdoc="([^"]*)"', shown)[1]) == document
 
 
+def test_a_frame_is_as_tall_as_its_text() -> None:
+    """A line of text stands in a low frame; what may draw, and what is long, has room."""
+    heights = [
+        int(re.search(r"height: (\d+)px", safe({"text/html": document})["text/html"])[1])
+        for document in ("<h3>plain</h3>", "<p>a</p>" * 4, "<p>a</p>" * 400, "<h3>map</h3><script>draw()</script>", "<i>" + "x" * 20_000)
+    ]
+    assert heights[0] < 100
+    assert heights[0] < heights[1] < 200
+    assert heights[2:] == [320, 320, 320]
+
+
 def test_a_figure_needs_no_html() -> None:
     """Where an image or a plot is there, the HTML beside it is not shown."""
     assert "text/html" not in safe({"text/html": "<p>", "image/png": PNG})
