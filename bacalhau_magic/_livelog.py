@@ -6,6 +6,7 @@ no more than one is open for a job.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -71,7 +72,7 @@ class LiveLog:
         self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         """What was printed, a stream's pieces in order, up to --max-result."""
         self._kept = {"stdout": 0, "stderr": 0}
-        self._frames = 0
+        self._messages = 0
         self.installing = False
         """Whether the job has begun to install its packages."""
         self._served = self._most = 0
@@ -84,7 +85,7 @@ class LiveLog:
     @property
     def heard(self) -> bool:
         """Whether anything came of the job that runs now."""
-        return self._frames > 0 or self.begun
+        return self._messages > 0 or self.begun
 
     @property
     def is_open(self) -> bool:
@@ -107,11 +108,17 @@ class LiveLog:
         """Another execution has taken the job's place: its log begins at the beginning."""
         self.close()
         self._empty()
-        self._open_at, self._read_before = self._earliest(), False
+        self._open_at = self._earliest()
+        self._read_before = self._clean_end = self._cut = False
 
     def _earliest(self) -> float:
         """When to open the log of what may never run: a Bacalhau node holds such a stream open for seconds, and all other logs wait."""
         return 0.0 if self._ref.endpoint.is_local else time.monotonic() + _UNSAID
+
+    def open_no_sooner(self) -> None:
+        """A node refused the job: there is no log before the server says that another runs it."""
+        self.close()
+        self._open_at = math.inf
 
     def open_soon(self) -> None:
         """There may be a log from now on: the server says that the job runs."""
@@ -134,7 +141,7 @@ class LiveLog:
     def tend(self, placed_at: float, lost: bool) -> None:
         """Open the log stream when its time has come; drop one that has been silent for too long."""
         now = time.monotonic()
-        if self._reader and not self._frames and placed_at and now - max(self._opened_at, placed_at) > self._patience:
+        if self._reader and not self._messages and placed_at and now - max(self._opened_at, placed_at) > self._patience:
             # It may be one of those that stay silent for ever; a new one serves the whole log.
             self.close()
             self._patience = min(self._patience * 2, 30.0)
@@ -181,7 +188,7 @@ class LiveLog:
             for item in self._batch(first):
                 if isinstance(item, LogText):
                     if self._reader and item.reader == self._reader.number:
-                        self._frames += 1
+                        self._messages += 1
                         self._read_before = True
                         self._served += len(item.text) if item.stream == STDOUT else 0
                         shown += self._assembler.feed(item.stream, item.text)
@@ -356,9 +363,9 @@ class LiveLog:
 
     def _read(self, until_silent: float) -> Iterator[JobEvent]:
         """Read the open stream until it ends, brings the result's end, or is silent for so long."""
-        frames = -1
-        while self._reader and not self._assembler.complete and frames != self._frames:
-            frames = self._frames
+        before = -1
+        while self._reader and not self._assembler.complete and before != self._messages:
+            before = self._messages
             yield from self.drain(time.monotonic() + until_silent)
 
 

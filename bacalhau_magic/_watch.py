@@ -265,6 +265,8 @@ class _Watch:
         if found is None or found == self.cause:
             return
         self.cause = found
+        if found.kind == "refused" and not self.log.heard:
+            self.log.open_no_sooner()
         yield CauseFound(found)
         if found.repeats and not self.stop_reason and self.token:
             yield from self._stop(STOP_PREFIX + found.kind, None)

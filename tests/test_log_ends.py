@@ -93,6 +93,30 @@ def test_end_that_nobody_has_is_said(server: Server, client: Client) -> None:
     assert not result.has_value
 
 
+def test_cut_log_of_a_lost_node_is_not_the_next_one_s(server: Server, client: Client) -> None:
+    """That an execution's log was cut, on a node before 1.8, says nothing of the one that takes its place."""
+    job = JobScript(server)
+    job.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            stream.line("x" * 2047 + "\n")
+            job.fail("Execution stop requested because node has disappeared")
+            job.execution = "e-2"
+            job.begin("n-bbbbbbbb-9704-40b8-a87a-1b6b42761e17")
+            return stream.close()
+        if number == 2:
+            job.end()
+            return stream.stay()
+        stream.line("second\n")
+        return stream.close()
+
+    server.on_logs(logs)
+    server.on("GET", "/agent/version", {"GitVersion": "v1.7.0"})
+    _, end = watched(client)
+    assert (end.stdout, end.cut) == ("second\n", False)
+
+
 @pytest.mark.parametrize("version", ["1.5.2", "1.7.0", "1.9.3"])
 @pytest.mark.parametrize("name", ["inline-directory", "stdout-cap", "hello"])
 def test_recorded_logs_come_whole(server: Server, client: Client, name: str, version: str) -> None:

@@ -677,6 +677,35 @@ def test_full_node_is_waited_for(server: Server, client: Client) -> None:
     assert job.stops == []
 
 
+def test_refusal_that_is_waited_for_has_no_log(server: Server, client: Client) -> None:
+    """After a refusal that may pass the log is asked for when the server says that another execution runs, and not before."""
+    job = JobScript(server)
+    job.add("Requested execution on n-2e2b7e09", "Scheduling", job.execution, NodeID=NODE)
+    job.add("rejected bid: not enough capacity, queue is full", "Exec Scanning", job.execution)
+    server.on("GET", "/orchestrator/nodes", {"Nodes": []})
+
+    def go_on() -> None:
+        waited.append(server.streams)
+        job.execution = "e-2"
+        job.begin("n-bbbbbbbb-9704-40b8-a87a-1b6b42761e17")
+
+    def logs(stream: Socket, number: int) -> None:
+        for line in packets(BLOB, text="here\n"):
+            stream.line(line)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    waited: list[int] = []
+    later = threading.Timer(2.5, go_on)
+    later.start()
+    events = list(watch(client, poll_interval=0.2))
+    later.join()
+    assert [event.cause.kind for event in events if isinstance(event, CauseFound)][:1] == ["refused"]
+    assert (waited, job.stops) == ([0], [])
+    assert ended(events).blob == BLOB
+
+
 def test_stream_cut_in_the_middle_of_a_frame(server: Server, client: Client) -> None:
     """A log stream that breaks inside a frame is opened again, and nothing is lost or shown twice."""
     job = JobScript(server)

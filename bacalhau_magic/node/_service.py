@@ -82,7 +82,7 @@ class Service:
                     if executor:
                         await loop.run_in_executor(None, executor.sweep, leftovers)
             self.orchestrator.sweep_folders()
-            self.orchestrator.equip(executors, self._labels(executors))
+            self.orchestrator.equip(executors, await loop.run_in_executor(None, self._labels, executors))
         except Exception:
             _log.exception("the executors could not be probed")
             self.ended.set()
@@ -131,8 +131,9 @@ class Service:
         executors, queue = room.executors, room.queue
         assert executors is not None
         version = _answers.version()
-        # A language's program may have been installed since the node began.
-        labels = {**room.labels, **_languages(executors), _marks.NODE_DISK_USED: str(await self._disk_used())}
+        # A language's program may have been installed since the node began; to look for one may take its time.
+        languages = await asyncio.get_running_loop().run_in_executor(None, _languages, executors)
+        labels = {**room.labels, **languages, _marks.NODE_DISK_USED: str(await self._disk_used())}
         cards = [_answers.gpu(gpu) for gpu in executors.gpus]
         capacity = {**queue.capacity.wire(), **({"GPUs": cards} if cards else {})}
         compute = {

@@ -264,6 +264,30 @@ def test_a_job_that_must_be_isolated_is_refused_where_nothing_isolates(tmp_path:
         assert node.wait(node.put(spec))["State"]["Message"].endswith("does not support isolation, only process")
 
 
+def test_a_language_that_is_installed_later_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node tells a program that was installed after it began, and asks one that answers nothing once, not with each look."""
+    programs, shell = tmp_path / "bin", shutil.which("sh")
+    programs.mkdir()
+
+    def install(name: str, lines: str) -> None:
+        (programs / name).write_text(f"#!{shell}\n{lines}\n")
+        (programs / name).chmod(0o755)
+
+    install("node", f"echo asked >>{tmp_path}/asked\nexit 1")
+    monkeypatch.setenv("PATH", str(programs))
+    with running() as node:
+
+        def told() -> str:
+            return str(node.ask("GET", "/api/v1/agent/node")["Labels"][_marks.NODE_LANGUAGE + "bash"])
+
+        assert told() == "missing: install bash"
+        asked = (tmp_path / "asked").read_text()
+        assert told() == "missing: install bash"
+        assert (tmp_path / "asked").read_text() == asked
+        install("bash", "echo GNU bash, version 5.2.15")
+        assert told() == "Bash 5.2.15"
+
+
 @pytest.mark.parametrize("target", ["/../oldroot/tmp/{}", "/inputs/../../oldroot/tmp/{}", "relative/{}", "/", "/x\0--bind\0/\0/{}"])
 def test_a_mount_point_can_not_lead_outside(node: Node, target: str) -> None:
     """An input or result path whose place is not inside the job's own view fails the execution, and makes nothing here."""

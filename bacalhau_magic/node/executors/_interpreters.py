@@ -50,6 +50,7 @@ class Interpreters:
             self._answers = {key: value for key, value in kept.items() if isinstance(value, str)}
         self._programs: dict[tuple[str, str, str], Program] = {}
         self._languages: dict[str, str] = {}
+        self._there: list[tuple[str, int]] = []
 
     def resolve(self, name: str, language: str, interpreter: str) -> Program:
         """The program that a command line's first word means. Raises OSError with the words that a server records."""
@@ -60,9 +61,10 @@ class Interpreters:
         return program
 
     def languages(self) -> dict[str, str]:
-        """Language → its version on this machine, or "missing: <what to install>"; what was missing is looked for again."""
-        if not self._languages or any(said.startswith("missing") for said in self._languages.values()):
-            self._languages = self._found()
+        """Language → its version on this machine, or "missing: <what to install>"; looked for anew when other programs are there."""
+        there = _candidates()
+        if there != self._there:
+            self._languages, self._there = self._found(), there
         return self._languages
 
     def _found(self) -> dict[str, str]:
@@ -152,6 +154,16 @@ class Interpreters:
 
 def _bare() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LANG") if name in os.environ}
+
+
+def _candidates() -> list[tuple[str, int]]:
+    """The programs that could run a language of ours, as they are now."""
+    found = [shutil.which(language.local) for language in BUILT_IN.values() if not language.is_python and language.local != "node"]
+    there = []
+    for path in (sys.executable, *filter(None, found), *_nodes(sys.executable)):
+        with suppress(OSError):
+            there.append((path, os.stat(path).st_mtime_ns))
+    return there
 
 
 def _nodes(interpreter: str) -> Iterator[str]:
