@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._placement import size
 from .client import clean
 
-__all__ = ["FileTree", "tree"]
+__all__ = ["FileTree", "listed", "tree"]
 
 if TYPE_CHECKING:
     _Path = Path
@@ -36,13 +36,16 @@ class FileTree(_Path):
             lines = _cut(_lines(Path(self), self.only))
         except OSError:
             return repr(Path(self))
-        left = [f"left out, being no regular files: {', '.join(clean(name, 60) for name in self.left_out[:5])}"] if self.left_out else []
-        if len(self.left_out) > 5:
-            left.append(f"and {len(self.left_out) - 5} more")
+        left = [f"left out, being no regular files: {listed(self.left_out)}"] if self.left_out else []
         return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"]), *left])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path, (str(self),)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, as text that is safe to show, and how many more there are."""
+    return ", ".join(clean(name, 60) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def tree(folder: Path, names: Collection[str], left_out: Sequence[str] = ()) -> FileTree:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
 from ._content import Content, content_of, secrets_of
+from ._filetree import listed
 from ._hints import advise, forgotten, lacking
 from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES, META_SECRETS
 from ._recordings import Recording
@@ -47,7 +48,7 @@ from ._submit import submit, twin
 from ._tapes import Player, Recorder, Source, Take, Tape
 from ._watch import watch
 from ._wire import FAILED, INDEX_HEADER, SECRETS_HEADER, Job
-from .client import Fetched, Rights, clean, fetch_files, pack_files, unpack_files
+from .client import Fetched, Rights, fetch_files, pack_files, unpack_files
 from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions, duration_text
 from .packing import addressed, pack, repacked
@@ -381,14 +382,10 @@ def _with_files(result: JobResult, request: CellRequest, folder: Path, files: Fi
         return replace(result, outcome="result", error=problem)
     notices: tuple[str, ...] = ()
     if fetched.skipped:
-        notices += (f"Left out of the files, being no regular files: {_listed(fetched.skipped)}.",)
+        notices += (f"Left out of the files, being no regular files: {listed(fetched.skipped)}.",)
     if fetched.left:
-        notices += (f"Still there from an earlier run of this cell: {_listed(fetched.left)}.",)
+        notices += (f"Still there from an earlier run of this cell: {listed(fetched.left)}.",)
     return replace(result, files=fetched.folder, file_names=fetched.names, notices=(*result.notices, *notices))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(clean(name, 60) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _paced(emit: Emit) -> Callable[[int, int | None], None]:
