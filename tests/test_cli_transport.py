@@ -218,6 +218,26 @@ def test_environment_of_the_cli(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["BACALHAU_API_KEY"] == "of-another"
 
 
+def test_the_program_finds_its_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies, authorities and what a wrapper by ssh or kubectl needs reach the program as they are; a key of something else does not."""
+    needed = {
+        **{name: f"http://{name}.example" for name in ("HTTPS_PROXY", "http_proxy", "ALL_PROXY", "no_proxy")},
+        **{
+            name: f"/of/{name}"
+            for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "SSH_AUTH_SOCK", "KUBECONFIG", "KRB5CCNAME")
+        },
+        "GODEBUG": "netdns=go",
+    }
+    for name, value in {**needed, "AWS_SECRET_ACCESS_KEY": "of-something-else", "MY_KUBECONFIG": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    cli = stand_in(folder, f"env > {folder}/variables", "echo '[]'")
+    with Client(Endpoint("http://h:1", cli=cli)) as client:
+        assert client.nodes() == []
+    given = dict(line.split("=", 1) for line in (folder / "variables").read_text().splitlines())
+    assert {name: given.get(name) for name in needed} == needed
+    assert not {"AWS_SECRET_ACCESS_KEY", "MY_KUBECONFIG"} & given.keys()
+
+
 def test_secrets_are_no_arguments(folder: Path) -> None:
     """Neither a credential nor a job's spec stands in the program's arguments, which others can read."""
     cli = stand_in(folder, f'echo "$@" >> {folder}/words', f"cat > {folder}/given", "echo j-1")

@@ -37,11 +37,12 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _JSON = re.compile(r"^[\[{]", re.MULTILINE)
 _MOST = "1000"
 _NEEDED = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TERM|TMPDIR|TEMP|TMP|XDG_\w+|(?:LD|DYLD)_LIBRARY_PATH|SSL_CERT_(?:FILE|DIR)|(?:HTTPS?|ALL|NO)_PROXY"
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TERM|TMPDIR|TEMP|TMP|XDG_\w+|(?:LD|DYLD)_LIBRARY_PATH|(?:NIX_)?SSL_CERT_(?:FILE|DIR)|(?:HTTPS?|ALL|NO)_PROXY"
+    r"|GODEBUG|SSH_AUTH_SOCK|KUBECONFIG|KRB5CCNAME"
     r"|SYSTEM(?:ROOT|DRIVE)|WINDIR|COMSPEC|PATHEXT|USERPROFILE|HOMEDRIVE|HOMEPATH|(?:LOCAL)?APPDATA|PROGRAMDATA"
     r"|BACALHAU_(?!API_|MAGIC_|PROFILE$)\w+"
 )
-"""The variables that a program of Go, and this one, may need."""
+"""The variables that a program of Go, this one, and one that reaches it by ssh or kubectl may need: paths and addresses, no keys."""
 _PIECE = 65536
 _PACKET = "@bacalhau "
 """How a packet's line begins; see remote.packets."""
