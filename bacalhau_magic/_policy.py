@@ -20,6 +20,8 @@ SYSTEM_POLICY = Path("/etc/bacalhau-magic/policy.toml")
 _TABLES = ("max", "allowed", "locked", "message")
 _CHOICES = ("runtime", "image", "lang", "network")
 """Options of which a policy can allow some values only."""
+_OFF = ("allow_pickle", "trust_html")
+"""Options that no configuration sets, because each opens something: a policy may lock them to false, and only to that."""
 _LIMITED = ("timeout", "queue_timeout", "cpu", "memory", "disk", "gpu", "max_result", "priority")
 
 
@@ -86,10 +88,14 @@ def _read(file: Path) -> Policy:
     allowed = {key: _choices(key, values, f"{file} allowed.{key}") for key, values in content.get("allowed", {}).items()}
     locked = {}
     for key, value in content.get("locked", {}).items():
-        name = _field(key, f"{file} locked.{key}")
+        origin = f"{file} locked.{key}"
+        name = key.replace("-", "_").lower()
+        name = name if name in _OFF else _field(key, origin)
         if name in SETTINGS and SETTINGS[name].secret:
-            raise ConfigError(f"{file} locked.{key}: a policy holds no secrets.", origin=str(file))
-        locked[name] = read(name, value, f"{file} locked.{key}")
+            raise ConfigError(f"{origin}: a policy holds no secrets.", origin=str(file))
+        locked[name] = read(name, value, origin)
+        if name in _OFF and locked[name]:
+            raise ConfigError(f"{origin}: a policy can only switch {name} off.", origin=origin, hint=f"Write {key} = false.")
     return Policy(most, allowed, locked, str(content.get("message", "")).strip(), str(file))
 
 

@@ -122,6 +122,27 @@ def test_locked_packages_hold_for_every_way(folder: Path, monkeypatch: pytest.Mo
     assert "3 of 4 cells" in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize("name", ["trust_html", "allow_pickle"])
+def test_what_only_a_line_opens_is_locked_to_false_only(folder: Path, name: str) -> None:
+    """A policy switches --trust-html and --allow-pickle off: who asks is refused with its message, others run; it can't switch them on."""
+    switch = "--" + name.replace("_", "-")
+    settings = under(folder, f'message = "Ask in room 101."\n[locked]\n{name} = false\n')
+    with pytest.raises(OptionError, match=rf"{switch} is locked to false by the policy .*Ask in room 101\."):
+        settings.apply(_argspec.parse(switch))
+    for line in ("", "--lang bash", "--cache"):
+        whole, said = settings.apply(_argspec.parse(line))
+        _argspec.check(whole, settings.languages, strict=settings.strict)
+        assert (getattr(whole, name), said) == (False, ())
+    lines = ("", f"--cpu 1 {switch}")
+    notebook(folder / "lesson.ipynb", *(f"%%bacalhau {line}\n1" for line in lines), f"run('1', {name}=True)")
+    done = checked(folder, "check", "--policy", "policy.toml", "lesson.ipynb")
+    assert f"{switch} is locked to false" in done.stdout, done.stdout + done.stderr
+    assert "2 of 3 cells" in done.stdout
+    with pytest.raises(ConfigError, match=rf"locked\.{name}: a policy can only switch {name} off\.") as refused:
+        under(folder, f"[locked]\n{name} = true\n")
+    assert refused.value.hint == f"Write {name} = false."
+
+
 def test_falling_back_is_a_runtime_too(folder: Path) -> None:
     """Where the local node is not allowed, --fallback is refused, and left out where it is configured."""
     policy = '[allowed]\nruntime = ["bacalhau"]\n'
