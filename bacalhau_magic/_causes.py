@@ -36,6 +36,7 @@ class Cause:
     """One reason: its kind, a finished sentence, what to do about it, and whether trying again would end the same.
 
     `lines` are details, one a node or execution; `node` is the node's id where one is meant, else "".
+    `reason` is what whoever stopped the job said, else "".
     """
 
     kind: CauseKind
@@ -44,6 +45,7 @@ class Cause:
     repeats: bool = False
     lines: tuple[str, ...] = ()
     node: str = ""
+    reason: str = ""
 
 
 STOP_PREFIX = "bacalhau-magic: "
@@ -294,7 +296,7 @@ def _timed_out(message: str, called: str, placed: bool) -> list[Cause]:
 def _stopped(reason: str) -> Cause:
     words = reason.removeprefix(STOP_PREFIX).rstrip(".")
     said = words if words.startswith("stopped ") else f"stopped: {words}" if words else "stopped"
-    return Cause("stopped", f"The job was {said}.")
+    return Cause("stopped", f"The job was {said}.", reason=words)
 
 
 def _unplaced(message: str, job: Job | None, nodes: Sequence[NodeState]) -> list[Cause]:

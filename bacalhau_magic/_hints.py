@@ -104,17 +104,20 @@ def _within(hint: str, options: JobOptions, policy: Policy) -> str:
         used = {"timeout": options.run_seconds, "queue_timeout": options.queue_seconds}.get(name, getattr(options, name))
         if used is not None and used >= most:
             return f"The policy allows no more {_MORE.get(name, name)}. {policy.message}".rstrip()
-        if advised[2] and value_of(name, advised[2]) > most:
-            hint = hint.replace(advised[0], f"{spelling(name)} {shown(name, most)}")
+        # A hint may be the server's own words, and its amount none that an option takes.
+        with suppress(ValueError):
+            if advised[2] and value_of(name, advised[2]) > most:
+                hint = hint.replace(advised[0], f"{spelling(name)} {shown(name, most)}")
     return hint.replace(", or --long for hours", "") if policy.max.get("timeout", _DAY) < _DAY else hint
 
 
 def _about_result(name: str, code: str) -> str:
-    """The name that the cell binds and that was perhaps meant."""
+    """The name that the cell binds and that was perhaps meant; "" for a name that it binds, though not in this run."""
     try:
-        return suggestion(name, _cellnames.read(code).binds, written="-o {}")
+        binds = _cellnames.read(code).binds
     except CellSyntaxError:
         return ""
+    return "" if name in binds else suggestion(name, binds, written="-o {}")
 
 
 _NO_NAME = re.compile(r"name '(\w+)' is not defined|(\w+) is not defined")

@@ -250,8 +250,7 @@ def _of_state(result: JobResult, record: JobRecord, options: JobOptions, route: 
         return JobFailedError(f"The job failed{': ' + said if said else '.'}", job_id=job_id, stderr_tail=_tail(result.stderr))
     match cause.kind:
         case "stopped":
-            reason = cause.sentence.partition(": ")[2].rstrip(".")
-            return JobStoppedError(cause.sentence, job_id=job_id, reason=reason, hint=cause.advice)
+            return JobStoppedError(cause.sentence, job_id=job_id, reason=cause.reason, hint=cause.advice)
         case "unplaceable" | "busy" | "refused":
             hint = "Wait longer with --queue-timeout, or try again later." if cause.kind == "busy" else cause.advice
             lines = "".join(f"\n• {line}" for line in cause.lines)

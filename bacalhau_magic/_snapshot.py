@@ -107,7 +107,7 @@ class Snapshot:
                     node=node or ("" if phase == "waiting" else here.node),  # one that waits is on no node, or on that one
                     detail=detail,
                     running_since=since,
-                    cause=None if phase == "running" else here.cause,
+                    cause=None if phase == "running" or here._is_past(phase, node) else here.cause,
                 )
             case BegunAnew(node):
                 notices = (*here._lasting_notices, f"{_ANEW}{node[:10]}.")
@@ -148,6 +148,13 @@ class Snapshot:
     def _lasting_notices(self) -> tuple[str, ...]:
         """The notices without the one of a try that is over."""
         return tuple(notice for notice in self.notices if self.tries == 1 or not notice.startswith(_ANEW))
+
+    def _is_past(self, phase: Phase, node: str) -> bool:
+        """Whether a node has taken the job that it waited for: what kept it waiting is no reason any more."""
+        if self.cause is None or not node or phase not in ("pulling", "starting", "installing"):
+            return False
+        # The node that refused it says "starting" for a moment, before the refusal and with it.
+        return self.cause.kind in ("unplaceable", "busy") or (self.cause.kind == "refused" and node != self.cause.node)
 
     @property
     def is_over(self) -> bool:

@@ -255,6 +255,7 @@ class _Watch:
     def _explain(self) -> Iterator[JobEvent]:
         found = main(causes(self.history, (), self.job))
         if found is None:
+            self.cause = None  # a node took the job after all
             return
         if self.nodes is None:
             try:

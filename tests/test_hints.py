@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import bacalhau_magic
-from bacalhau_magic import RemoteJob, _argspec, _commands, _settingkeys
+from bacalhau_magic import RemoteJob, _argspec, _commands, _hints, _settingkeys
+from bacalhau_magic._policy import Policy
 from bacalhau_magic.errors import OptionError
 from bacalhau_magic.options import JobOptions
 
@@ -142,3 +143,10 @@ def test_addresses_are_listed(text: str) -> None:
     """An address is on the list of pages that we send people to, or stands for the reader's own."""
     for address in re.findall(r"https?://[^\s,;)'\"`<]*.?", text):
         assert address.rstrip(" .,;") in ADDRESSES or address.startswith(EXAMPLES), address
+
+
+@pytest.mark.parametrize("hint", ["Raise it: --timeout 3600lightyears.", "Try --timeout 30minutesish, or --memory 5x"])
+def test_an_amount_that_no_option_takes_stays_as_the_server_said_it(hint: str) -> None:
+    """A hint in a server's own words never hides the job's error, whatever they are."""
+    policy = Policy(max={"timeout": 900.0, "memory": 8_000_000_000})
+    assert _hints._within(hint, JobOptions(), policy) == hint

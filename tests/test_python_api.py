@@ -102,6 +102,16 @@ def test_a_wait_that_is_over_leaves_the_job() -> None:
     job.cancel()
 
 
+def test_a_cancel_without_words_has_a_reason_too() -> None:
+    """Whoever catches the stop reads why, also where nobody gave a reason."""
+    job = submit("import time\ntime.sleep(60)")
+    job.cancel()
+    with pytest.raises(errors.JobStoppedError) as stopped:
+        job.result(timeout=30)
+    assert stopped.value.reason == "stopped from the notebook"
+    assert stopped.value.message == "The job was stopped from the notebook."
+
+
 def test_await() -> None:
     """await gives the value, and several jobs run at once."""
 

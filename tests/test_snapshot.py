@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bacalhau_magic._causes import Cause
+from bacalhau_magic._causes import Cause, CauseKind
 from bacalhau_magic._snapshot import Snapshot
 from bacalhau_magic._stages import (
     BegunAnew,
@@ -20,6 +20,7 @@ from bacalhau_magic._stages import (
     JobRef,
     Noticed,
     Packed,
+    Phase,
     PhaseChanged,
     Printed,
     Route,
@@ -82,6 +83,22 @@ def test_a_cause_is_said_while_it_stands_in_the_way() -> None:
     assert (waiting.problem, waiting.problem_lines, waiting.hint) == ("No node is free.", ("n-1 is full",), "It starts by itself.")
     running = waiting.after(PhaseChanged("running", NODE), 113.0)
     assert (running.problem, running.problem_lines, running.hint) == ("", (), "")
+
+
+@pytest.mark.parametrize("kind", ["refused", "busy", "unplaceable"])
+@pytest.mark.parametrize("phase", ["pulling", "starting", "installing"])
+def test_what_kept_a_job_waiting_is_past_once_a_node_takes_it(kind: CauseKind, phase: Phase) -> None:
+    """A refusal by one node is no reason for what happens on another."""
+    waiting = fold(PhaseChanged("waiting"), CauseFound(Cause(kind, "The node n-a refused the job.", node="n-a")))
+    taken = waiting.after(PhaseChanged(phase, NODE), 113.0)
+    assert (taken.problem, taken.tone) == ("", "run")
+    assert taken.after(Finished("failed", "No such package."), 114.0).title == "Failed"
+
+
+def test_the_node_that_refused_takes_nothing() -> None:
+    """A refusal stays while only the node that refused is spoken of."""
+    refused = fold(PhaseChanged("waiting"), CauseFound(Cause("refused", "The node n-a refused the job.", node="n-a")))
+    assert refused.after(PhaseChanged("starting", "n-a"), 113.0).problem == "The node n-a refused the job."
 
 
 def test_lost_contact_is_said_above_a_cause_and_goes_away() -> None:

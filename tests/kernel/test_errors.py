@@ -137,6 +137,15 @@ def test_beginners_errors_say_what_to_add(shell: Kernel, cell: str, hint: str) -
     assert hint in shell.run(cell).text
 
 
+@pytest.mark.parametrize("cell", ["if missing_total > 9:\n    total = 1", "total = 1\ndel total"], ids=["branch", "deleted"])
+def test_a_name_that_was_not_bound_in_this_run_is_not_suggested(shell: Kernel, cell: str) -> None:
+    """A name that the cell could have bound is no misspelling of itself."""
+    shell.run("missing_total = 5")
+    said = shell.run(f"%%bacalhau -o total -i missing_total\n{cell}").text
+    assert "total" in said
+    assert "Did you mean" not in said, said
+
+
 def test_more_memory_than_the_policy_allows_is_not_advised(shell: Kernel, tmp_path: Path) -> None:
     """A job that was killed at its limit is told to ask for more, unless that limit is the policy's."""
     (tmp_path / "policy.toml").write_text('message = "Ask in room 101."\n[max]\nmemory = "200MB"\n')
