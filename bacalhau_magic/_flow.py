@@ -212,12 +212,18 @@ def _uploaded(packed: PackedJob, means: Means, emit: Emit, stop: StopRequest) ->
     assert store is not None, "what goes by a store has one"
     timeouts = packed.job.task.timeouts
     wait = (timeouts.queue_timeout or 0) + math.ceil(means.settings.pull_timeout) if timeouts else 0
-    expires = min(LONGEST, wait + _SPARE)
-    if expires > store.keep:
+    expires = wait + _SPARE
+    if expires > min(store.keep, LONGEST):
+        longer = "Let the staging setting keep it longer (keep=7d), or give" if expires <= LONGEST else "Give"
+        bound = (
+            f"{store.label} keeps what is staged for {duration_text(store.keep)}"
+            if store.keep <= LONGEST
+            else f"S3 signs an address for {duration_text(LONGEST)} at most"
+        )
         raise ConfigError(
-            f"The job may wait for {duration_text(wait)}, and {store.label} keeps what is staged for {duration_text(store.keep)}.",
+            f"What is staged has to be there for {duration_text(expires)}, as long as the job may wait and an hour more, and {bound}.",
             setting="staging",
-            hint="Let the staging setting keep it longer (keep=7d), or give the job a shorter --queue-timeout.",
+            hint=f"{longer} the job a shorter --queue-timeout.",
         )
     emit(PhaseChanged("packing", detail="uploading the inputs"))
     try:

@@ -13,7 +13,7 @@ __all__ = ["Store", "read"]
 
 _FACTS = ("endpoint", "region", "keep")
 _KEPT = 7 * 86400.0
-_LEAST = 86400.0
+_LEAST = 2 * 86400.0
 _OURS = "bacalhau-magic"
 """The folder of all that is staged: whatever else lies in the bucket is somebody's own, however it is called."""
 
@@ -80,7 +80,7 @@ def read(value: object) -> Store:
         raise ValueError(f"expected {', '.join(_FACTS)}, not {wrong[0]!r}{hint}")
     keep = duration(facts.get("keep", _KEPT))
     if keep < _LEAST:
-        raise ValueError("keep: expected a day or more, because a job may wait that long")
+        raise ValueError("keep: expected 2d or more, because a job in the background may wait for more than a day")
     return Store(parts.netloc, parts.path.strip("/"), _endpoint(facts.get("endpoint", "")), str(facts.get("region", "")), keep)
 
 

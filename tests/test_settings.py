@@ -503,7 +503,7 @@ def test_a_staging_store(place: Place) -> None:
         "s3://b/x?secret=1",
         "s3://key:secret@bucket/x",
         "s3://bucket?endpoint=https://u:p@h",
-        "s3://bucket?keep=1h",
+        "s3://bucket?keep=47h",
     ):
         with pytest.raises(ConfigError) as refused:
             place.load({"staging": wrong})

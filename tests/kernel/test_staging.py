@@ -180,17 +180,29 @@ def test_what_no_node_could_fetch_is_not_sent(kernel: Kernel, store: S3, cluster
     assert "(HEAD)" in ran.error[1]
     assert "status 403" in ran.error[1]
     assert "-i s3://…" in ran.text
-    kernel.run(f"%bacalhau config staging=s3://{BUCKET}/brief?endpoint={store.url}&keep=1d")
-    for line in ("--bg", "--queue-timeout 23h"):
+    kernel.run(f"%bacalhau config staging=s3://{BUCKET}/brief?endpoint={store.url}&keep=2d")
+    for line, reason in {
+        "--queue-timeout 47h": "for 2d30m, as long as the job may wait and an hour more, and s3://staging-bucket/brief keeps what is staged for 2d.",
+        "--bg --queue-timeout 3d": "for 3d1h30m, as long as the job may wait and an hour more, and s3://staging-bucket/brief keeps what is staged for 2d.",
+    }.items():
         ran = kernel.run(f"%%bacalhau {line} -i x\nlen(x)")
         assert ran.error is not None
         assert ran.error[0] == "ConfigError"
-        assert "keeps what is staged for 1d" in ran.error[1]
+        assert reason in ran.error[1]
         assert "keep=7d" in ran.text
+    for keep, reason in {"7d": "keeps what is staged for 7d.", "30d": "S3 signs an address for 7d at most."}.items():
+        kernel.run(f"%bacalhau config staging=s3://{BUCKET}/brief?endpoint={store.url}&keep={keep}")
+        ran = kernel.run("%%bacalhau --queue-timeout 10d -i x\nlen(x)")
+        assert ran.error is not None
+        assert "for 10d1h30m, " in ran.error[1]
+        assert ran.error[1].endswith(f"{reason}\nGive the job a shorter --queue-timeout.")
+    kernel.run(f"%bacalhau config staging=s3://{BUCKET}/brief?endpoint={store.url}&keep=2d")
     assert not [key for key in store.objects() if key.startswith("brief/")]
+    assert kernel.run("%%bacalhau --bg -i x\nlen(x)").error is None
+    assert kernel.run("_bacalhau.result(60)").value == "400000"
     assert kernel.run("%%bacalhau -i x\nlen(x)").value == "400000"
     kernel.run("%bacalhau config staging=")
-    assert len(cluster.paths("PUT")) == sent + 1
+    assert len(cluster.paths("PUT")) == sent + 2
 
 
 def test_a_project_s_store_is_used_once_trusted(kernel: Kernel, store: S3, home: Path) -> None:
