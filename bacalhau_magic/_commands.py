@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import _argspec, _connections, _doctor, _flow, _gpus, _jobs, _marks, _policies, _replays, _waits, packing
 from ._causes import main
+from ._hints import within
 from ._job import RemoteJob
+from ._results import over_time
 from ._secrets import Veil
 from ._stages import JobRef, seconds
 from ._suggestions import suggestion
@@ -227,10 +229,8 @@ def show(session: Session, words: list[str]) -> Report:
         limit = _jobs.time_limit(job)
         if done[-1].exit_code == _TIME_IS_OVER and limit is not None and job.took >= limit:
             facts["state"] = "timed out"
-            notes += [
-                f"The cell ran longer than its time limit of {seconds(limit)}.",
-                "Give it more time: --timeout 30m, or --long for hours.",
-            ]
+            error = over_time(ref.job_id, limit)
+            notes += [error.message, within(error.hint, JobOptions(timeout=limit), session.settings.policy)]
     if job.phase_word == COMPLETED and not notes:
         notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
     veil = Veil(_jobs.secrets_of(session, job))

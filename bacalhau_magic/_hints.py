@@ -86,7 +86,7 @@ def advise(result: JobResult, request: CellRequest, target: Target, policy: Poli
     elif isinstance(error, MissingResultError) and request.language.is_python:
         error.hint = _about_result(error.name, request.code) or error.hint
     if isinstance(error, BacalhauMagicError):
-        error.hint = _within(error.hint, request.options, policy)
+        error.hint = within(error.hint, request.options, policy)
 
 
 _ADVISED = re.compile(r"--(timeout|queue-timeout|memory|disk|max-result)\b(?: (\d[\d.]*\w+))?")
@@ -94,7 +94,7 @@ _MORE = {"timeout": "time", "queue_timeout": "time in the queue", "max_result": 
 _DAY = 86400.0
 
 
-def _within(hint: str, options: JobOptions, policy: Policy) -> str:
+def within(hint: str, options: JobOptions, policy: Policy) -> str:
     """Advice as the policy allows it: an amount above its limit becomes the limit; where that is used up already it says so."""
     for advised in _ADVISED.finditer(hint):
         name = advised[1].replace("-", "_")

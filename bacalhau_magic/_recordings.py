@@ -52,6 +52,7 @@ class _Cause(_Noun):
     repeats: bool = False
     lines: list[str] = []
     node: str = ""
+    reason: str = ""
 
 
 class _Event(_Noun):
@@ -193,7 +194,7 @@ def _event(event: JobEvent, names: _Names, text: Any) -> dict[str, Any] | None:
 
 def _cause(cause: Cause) -> dict[str, Any]:
     fact: dict[str, Any] = {"kind": cause.kind, "sentence": cause.sentence, "advice": cause.advice, "repeats": cause.repeats}
-    fact |= {"lines": list(cause.lines), "node": cause.node}
+    fact |= {"lines": list(cause.lines), "node": cause.node, "reason": cause.reason}
     return {name: part for name, part in fact.items() if part}
 
 
@@ -306,7 +307,7 @@ def _events(fact: _Event, text: Any) -> Iterable[JobEvent]:
 
 
 def _caused(fact: _Cause) -> Cause:
-    return Cause(fact.kind, fact.sentence, fact.advice, fact.repeats, tuple(fact.lines), fact.node)
+    return Cause(fact.kind, fact.sentence, fact.advice, fact.repeats, tuple(fact.lines), fact.node, fact.reason)
 
 
 def _executed(fact: _Execution) -> Execution:

@@ -104,14 +104,7 @@ def _sentence(reason: str) -> str:
 def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobError | None:
     job_id, error = result.ref.job_id, bundle.error
     if bundle.outcome == "timeout":
-        limit = options.run_seconds
-        return JobTimedOutError(
-            f"The cell ran longer than its time limit of {seconds(limit)}.",
-            job_id=job_id,
-            phase="cell",
-            limit=limit,
-            hint="Give it more time with --timeout, or --long for hours.",
-        )
+        return over_time(job_id, options.run_seconds)
     if bundle.outcome == "error":
         facts = error or {}
         return remote_cell_error(
@@ -133,6 +126,17 @@ def _of_outcome(result: JobResult, bundle: Bundle, options: JobOptions) -> JobEr
     if bundle.outcome == "exit" and (code or error):
         return _exit(result, code, error.get("evalue", "") if error else "", bundle.line)
     return None
+
+
+def over_time(job_id: str, limit: float) -> JobTimedOutError:
+    """The error of a cell that its own time limit ended."""
+    return JobTimedOutError(
+        f"The cell ran longer than its time limit of {seconds(limit)}.",
+        job_id=job_id,
+        phase="cell",
+        limit=limit,
+        hint="Give it more time with --timeout, or --long for hours.",
+    )
 
 
 def _install_advice(said: str) -> str:

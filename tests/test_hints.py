@@ -149,4 +149,4 @@ def test_addresses_are_listed(text: str) -> None:
 def test_an_amount_that_no_option_takes_stays_as_the_server_said_it(hint: str) -> None:
     """A hint in a server's own words never hides the job's error, whatever they are."""
     policy = Policy(max={"timeout": 900.0, "memory": 8_000_000_000})
-    assert _hints._within(hint, JobOptions(), policy) == hint
+    assert _hints.within(hint, JobOptions(), policy) == hint

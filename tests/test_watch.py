@@ -586,6 +586,7 @@ def test_failure_is_shown_as_soon_as_the_server_knows_it(server: Server, client:
     job = JobScript(server)
     job.begin()
     running, failed = threading.Event(), []
+    looks = r"/orchestrator/jobs/.*/history"
 
     def logs(stream: Socket, number: int) -> None:
         if number > 1:
@@ -606,7 +607,10 @@ def test_failure_is_shown_as_soon_as_the_server_knows_it(server: Server, client:
     for event in watch(client, poll_interval=5.0):
         if isinstance(event, PhaseChanged) and event.phase == "running":
             running.set()
+            looked = server.count("GET", looks)
         if isinstance(event, CauseFound):
+            # At the usual interval there would be one look in this time.
+            assert server.count("GET", looks) - looked > 2
             shown = time.monotonic()
             assert event.cause.kind == kind
             assert event.cause.advice

@@ -180,9 +180,13 @@ def test_advice_keeps_to_the_policy(shell: Kernel, tmp_path: Path, limits: str, 
     assert advised in shell.run(cell).text
     shell.run(f"import os\nos.environ['BACALHAU_MAGIC_POLICY'] = {str(tmp_path / 'policy.toml')!r}")
     under = shell.run(cell).text
+    described = shell.run("%bacalhau show last").text
     shell.run("del os.environ['BACALHAU_MAGIC_POLICY']")
     assert said in under
     assert advised not in under
+    if "timeout" in limits:
+        assert "ran longer than its time limit of 1.0 s" in described
+        assert said in described
 
 
 def test_a_folder_that_is_gone_is_named(shell: Kernel) -> None:
