@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +78,16 @@ def test_rooms_table() -> None:
     """CONTRIBUTING names every module and no other; `python tests/support/rooms.py` writes its table."""
     page = rooms.PAGE.read_text(encoding="utf-8")
     assert rooms.names(page) == rooms.names(rooms.with_table(page))
+
+
+def test_a_run_of_ci_says_what_it_skipped(tmp_path: Path) -> None:
+    """With the options of `.ci/run` beside the project's own, each skip stands at the end with its reason, and so does each second try."""
+    (options,) = re.findall(r'^retried="(.*)"$', (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\ntries = []\n\ndef test_skipped():\n    pytest.skip('no moon tonight')\n\n"
+        "def test_late():\n    tries.append(1)\n    assert len(tries) > 1\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTEST_ADDOPTS": options})
+    assert re.search(r"^SKIPPED \[1\] .*: no moon tonight$", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert "RERUN test_it.py::test_late" in done.stdout
