@@ -101,7 +101,7 @@ def within(hint: str, options: JobOptions, policy: Policy) -> str:
         most = policy.max.get(name)
         if most is None:
             continue
-        used = {"timeout": options.run_seconds, "queue_timeout": options.queue_seconds}.get(name, getattr(options, name))
+        used = options.amount(name)
         if used is not None and used >= most:
             return f"The policy allows no more {_MORE.get(name, name)}. {policy.message}".rstrip()
         # A hint may be the server's own words, and its amount none that an option takes.

@@ -129,7 +129,7 @@ class Settings:
         return _with(whole, {name: values[0]}), notice
 
     def _limited(self, whole: JobOptions, name: str, most: Any, said: str) -> tuple[JobOptions, str]:
-        wanted = _amount(whole, name)
+        wanted = whole.amount(name)
         if wanted is None or wanted <= most:
             return whole, ""
         asked_text, limit = shown(name, wanted), shown(name, most)
@@ -143,15 +143,9 @@ class Settings:
         value = (str(most) if most else None) if name == "gpu" else most
         # A cut time counts as asked for, because `long` and `bg` would otherwise put their own day in its place.
         cut = _with(whole, {name: value}, {name} if name in ("timeout", "queue_timeout") else set())
-        if wanted == _amount(JobOptions(), name):
+        if wanted == JobOptions().amount(name):
             return cut, ""  # nobody chose it
         return cut, f"{plain_name(name)} is cut from {asked_text} to {limit} by the policy {self.policy.origin}.{said}"
-
-
-def _amount(options: JobOptions, name: str) -> Any:
-    """What an option that has a limit comes to: seconds, bytes, a count."""
-    amounts = {"timeout": options.run_seconds, "queue_timeout": options.queue_seconds, "gpu": options.gpu_count}
-    return amounts.get(name, getattr(options, name))
 
 
 def _with(options: JobOptions, values: Mapping[str, Any], asked: set[str] | None = None) -> JobOptions:

@@ -282,6 +282,11 @@ class JobOptions(BaseModel):
         model, _, count = self.gpu.rpartition(":")
         return int(count) if count.isdigit() else 1 if not model else 0
 
+    def amount(self, name: str) -> Any:
+        """What an option of which a policy can limit the amount comes to: seconds, bytes, a count."""
+        amounts = {"timeout": self.run_seconds, "queue_timeout": self.queue_seconds, "gpu": self.gpu_count}
+        return amounts.get(name, getattr(self, name))
+
     @property
     def gpu_model(self) -> str:
         """The GPU model that is asked for, "" for any."""
