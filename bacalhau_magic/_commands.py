@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -335,17 +335,15 @@ def _configured(session: Session, values: dict[str, str], where: Literal["projec
     lines = [
         f"{name} = {now[name.replace('-', '_').lower()]}" + (saved if value else " (no longer set here)") for name, value in values.items()
     ]
-    return Text("\n".join([*lines, *_what_the_policy_says(session, values)]))
+    return Text("\n".join([*lines, *_what_the_policy_says(session)]))
 
 
-def _what_the_policy_says(session: Session, values: Collection[str]) -> list[str]:
-    """What becomes of configured values under the policy."""
+def _what_the_policy_says(session: Session) -> Sequence[str]:
+    """What becomes of configured values under the policy; of what is built in it says nothing."""
     try:
-        notices = session.settings.apply(JobOptions())[1]
+        return session.settings.apply(JobOptions())[1]
     except OptionError as problem:
         return [problem.message]
-    names = tuple(plain_name(name.replace("-", "_").lower()) for name in values)
-    return [notice for notice in notices if notice.startswith(tuple(f"{name} is" for name in names))]
 
 
 def _saved(words: list[str]) -> tuple[list[str], Literal["project", "user", ""]]:

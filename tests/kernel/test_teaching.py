@@ -66,6 +66,8 @@ def test_what_is_configured_above_the_policy_is_said_at_once(graded: Kernel) -> 
     assert "timeout = 10m" in said
     assert "timeout is cut from 10m to 20s by the policy" in said
     graded.run("%bacalhau config timeout=")
+    assert "runtime bacalhau is not among what the policy" in graded.run("%bacalhau config runtime=bacalhau").text
+    graded.run("%bacalhau config runtime=")
     assert "cut from" not in graded.run("%%bacalhau\n1").text
 
 
