@@ -34,9 +34,7 @@ def test_picture(lab: Any, chromium: Any) -> None:
         "async () => { const run = it => window.jupyterapp.commands.execute(it);"
         " await run('application:toggle-left-area'); await run('application:toggle-side-tabbar').catch(() => {}) }"
     )
-    for cell in range(3):
-        lab.run(page, cell)
-        lab.done(page, cell)
+    lab.through(page, *range(3))
     lab.run(page, 3)
     page.wait_for_function("document.querySelectorAll('.bm-line').length >= 8", timeout=60_000)
     page.evaluate("document.querySelectorAll('.jp-cell-toolbar').forEach(it => it.remove())")

@@ -108,9 +108,7 @@ def test_the_cell_s_menu_writes_the_line(front_end: Any, page: Any) -> None:
     page.get_by_role("button", name="Write the line").click()
     form.wait_for(state="hidden")
     assert source(page, 1).splitlines()[0] == "%%bacalhau --env GREETING='hello  you' -o said --inputs 'a b.txt' --cpu 0.5"
-    for cell in (1, 2):
-        front_end.run(page, cell)
-        front_end.done(page, cell)
+    front_end.through(page, 1, 2)
     assert "'hello  you!'" in page.locator(".jp-CodeCell").nth(2).text_content()
 
 

@@ -48,9 +48,7 @@ def test_the_form_by_keys_alone(lab: Any, page: Any, theme: str) -> None:
     name = f"form-{theme}.ipynb"
     lab.write(name, LOAD, "x, y = 1, 2", "total = x + y\ntotal")
     lab.open(page, name)
-    for cell in (0, 1):
-        lab.run(page, cell)
-        lab.done(page, cell)
+    lab.through(page, 0, 1)
     themed(page, theme)
     page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
     called(page)
@@ -121,9 +119,7 @@ def test_the_menu_of_a_row_by_keys_alone(lab: Any, page: Any) -> None:
     lab.write("more.ipynb", LOAD, "%%bacalhau --cpu 0.1\n6 * 7")
     lab.open(page, "more.ipynb")
     panel = show(page)
-    for cell in (0, 1):
-        lab.run(page, cell)
-        lab.done(page, cell)
+    lab.through(page, 0, 1)
     row = panel.locator(".bj-row[data-phase=completed]")
     row.locator(".bj-head").focus()
     page.keyboard.press("Enter")
@@ -148,9 +144,7 @@ def test_the_first_click_counts(lab: Any, page: Any) -> None:
     """A box under the mouse is ticked by one press and release, although the focus has just been elsewhere: nothing moves between the two."""
     lab.write("form-click.ipynb", LOAD, "x, y = 1, 2", "total = x + y\ntotal")
     lab.open(page, "form-click.ipynb")
-    for cell in (0, 1):
-        lab.run(page, cell)
-        lab.done(page, cell)
+    lab.through(page, 0, 1)
     page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
     called(page)
     box = page.locator(".bj-tick", has_text="x").locator("input")

@@ -29,9 +29,7 @@ def test_notebook_7_stops_a_job_and_completes_options(notebook7: Any, page: Any)
     """In Notebook 7 Tab completes options, and Stop in the panel ends a job; its shell has no status bar and no Running section."""
     notebook7.write("seven-end.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg\nimport time; time.sleep(90)", "%%bacalhau --ne")
     notebook7.open(page, "seven-end.ipynb")
-    for cell in (0, 1):
-        notebook7.run(page, cell)
-        notebook7.done(page, cell)
+    notebook7.through(page, 0, 1)
     page.locator(".jp-CodeCell .cm-content").nth(2).click()
     page.keyboard.press("End")
     page.keyboard.press("Tab")
@@ -49,9 +47,7 @@ def test_notebook_7_tells_an_end_that_nobody_sees(notebook7: Any, page: Any) -> 
     """While another tab of the browser is in front, Notebook 7 tells that a job has ended; "Go to cell" there makes its cell the active one."""
     notebook7.write("seven-away.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg --lang bash\nsleep 2", "'last'")
     notebook7.open(page, "seven-away.ipynb")
-    for cell in (0, 1):
-        notebook7.run(page, cell)
-        notebook7.done(page, cell)
+    notebook7.through(page, 0, 1)
     page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2 }")
     # What a browser says of a page behind another tab; one without a screen never says it.
     page.evaluate("() => { Object.defineProperty(document, 'hidden', {get: () => true}) }")
@@ -66,9 +62,7 @@ def test_notebook_7_by_keys_alone(notebook7: Any, page: Any) -> None:
     """The palette calls the panel by keys, its row opens the log, Escape closes that, and Stop ends the job; axe finds nothing serious."""
     notebook7.write("seven-keys.ipynb", LOAD, "%%bacalhau --cpu 0.1 --bg\nimport time; print('out', flush=True); time.sleep(90)")
     notebook7.open(page, "seven-keys.ipynb")
-    for cell in (0, 1):
-        notebook7.run(page, cell)
-        notebook7.done(page, cell)
+    notebook7.through(page, 0, 1)
     called(page)
     page.locator(".bj-row[data-phase=running]").wait_for()
     head = "() => document.activeElement.classList.contains('bj-head')"

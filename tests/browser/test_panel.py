@@ -228,9 +228,7 @@ def test_a_cluster_s_gpus_and_a_node_by_keys_alone(lab: Any, page: Any, theme: s
     try:
         lab.write(f"gpus-{theme}.ipynb", f"%env BACALHAU_API_URL={cluster.url}", LOAD, "6 * 7")
         lab.open(page, f"gpus-{theme}.ipynb")
-        for cell in (0, 1):
-            lab.run(page, cell)
-            lab.done(page, cell)
+        lab.through(page, 0, 1)
         themed(page, theme)
         panel = show(page)
         page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2 }")
@@ -253,9 +251,7 @@ def test_the_form_writes_and_edits_the_line(lab: Any, page: Any) -> None:
     """The form offers the variables that the cell reads, shows what is wrong, and writes the line into the cell."""
     lab.write("form.ipynb", LOAD, "x, y = 1, 2", "total = x + y\ntotal")
     lab.open(page, "form.ipynb")
-    for cell in (0, 1):
-        lab.run(page, cell)
-        lab.done(page, cell)
+    lab.through(page, 0, 1)
     page.evaluate("() => { const it = window.jupyterapp.shell.currentWidget; it.content.activeCellIndex = 2; it.content.mode = 'command' }")
     source = "() => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.getSource()"
     page.evaluate("() => { window.jupyterapp.commands.execute('bacalhau-magic:form') }")

@@ -92,6 +92,12 @@ class Lab:
             timeout=timeout,
         )
 
+    def through(self, page: Any, *cells: int) -> None:
+        """Run cells one after the other, each to its end."""
+        for cell in cells:
+            self.run(page, cell)
+            self.done(page, cell)
+
     def theme(self, page: Any, name: str) -> None:
         """Change the theme, and wait until it is there."""
         page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
