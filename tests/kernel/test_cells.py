@@ -284,9 +284,7 @@ def test_restart_and_attach(live: Kernel) -> None:
     """After a restart the same job is followed to its value, with no second submission."""
     live.run("%%bacalhau --bg -o x\nimport time\ntime.sleep(3)\nx = 'late'")
     job = live.run("_bacalhau.id").value
-    live.manager.restart_kernel(now=True)
-    live.client.wait_for_ready(timeout=60)
-    live.run("%load_ext bacalhau_magic")
+    live.restart()
     ran = live.run(f"%bacalhau attach {job.strip(chr(39))} -o x")  # type: ignore[union-attr]
     assert ran.error is None, ran.text
     assert live.run("x").value == "'late'"

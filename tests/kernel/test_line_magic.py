@@ -184,9 +184,7 @@ def test_a_job_s_own_time_limit_is_known_later(live: Kernel) -> None:
     """After a restart a job that was cut off at its time limit is told with that limit, not with what is usual, and is listed as failed."""
     live.run("%%bacalhau --timeout 2s --bg\nimport time; time.sleep(30)")
     live.run("_bacalhau.error")
-    live.manager.restart_kernel(now=True)
-    live.client.wait_for_ready(timeout=60)
-    live.run("%load_ext bacalhau_magic")
+    live.restart()
     assert live.run(STATE).value == "'failed'"
     ran = live.run("%bacalhau attach last")
     assert ran.error is not None

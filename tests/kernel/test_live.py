@@ -300,9 +300,7 @@ def test_attach_after_a_restart_has_a_live_card_and_the_job_s_own_endpoint(live:
     """After a restart attach shows Running and the log, from the job's own endpoint, though another one is configured now."""
     live.run("%%bacalhau --bg -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(6)\nx = 'late'")
     with Server() as other:
-        live.manager.restart_kernel(now=True, env={**os.environ, "BACALHAU_API_URL": other.url})
-        live.client.wait_for_ready(timeout=60)
-        live.run("%load_ext bacalhau_magic")
+        live.restart(env={**os.environ, "BACALHAU_API_URL": other.url})
         live.cards.clear()
         request = live.send("%bacalhau attach last -o x")
         card = live.until(lambda snapshot: snapshot.get("title") == "Running" and snapshot["log"])

@@ -135,9 +135,7 @@ def restart_and_attach(kernel: Kernel) -> None:
     """Asserts that after a restart of the kernel the job that was sent is listed, and attached to without sending it again."""
     kernel.run("%%bacalhau --bg --name kept -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(3)\nx = 'late'")
     kernel.run("_bacalhau.id")
-    kernel.manager.restart_kernel(now=True)
-    kernel.client.wait_for_ready(timeout=60)
-    kernel.run("%load_ext bacalhau_magic")
+    kernel.restart()
     assert kernel.run("[row['name'] for row in get_ipython().run_line_magic('bacalhau', 'jobs')]").value == "['kept']"
     ran = kernel.run("%bacalhau attach last -o x")
     assert ran.error is None, ran.text

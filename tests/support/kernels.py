@@ -73,6 +73,12 @@ class Kernel:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
 
+    def restart(self, **given: Any) -> None:
+        """Start the kernel anew at once, with the magic loaded; `given` goes to its manager."""
+        self.manager.restart_kernel(now=True, **given)
+        self.client.wait_for_ready(timeout=60)
+        self.run("%load_ext bacalhau_magic")
+
     def send(self, code: str, cell_id: str = "") -> str:
         """Start a cell; `cell_id` is what a front end calls it."""
         message = self.client.session.msg(
