@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors
+    from ._calls import run, submit
     from ._job import RemoteJob
     from ._jobs import attach
     from ._reading import read_value
-    from ._session import run, submit
     from .options import JobOptions
 
 __all__ = [
@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "run": "_session",
-    "submit": "_session",
+    "run": "_calls",
+    "submit": "_calls",
     "attach": "_jobs",
     "read_value": "_reading",
     "RemoteJob": "_job",

@@ -2,96 +2,35 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import shutil
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _argspec, _flow, _secrets, _settings, _shellhook, _tapes, _targets, _trust, packing
+from . import _flow, _requests, _settings, _shellhook, _tapes, _targets, _trust, packing
 from . import _sources as sources
-from ._cellnames import CellNames, read
-from ._definitions import partial_of
-from ._display import Display
 from ._flow import Means
 from ._job import RemoteJob
 from ._languages import Language
 from ._ledger import Ledger, default_path
-from ._namespace import capture
 from ._stages import Availability, CellRequest, Endpoint, JobEvent, JobResult, Target
 from ._stops import StopRequest
+from ._surroundings import Surroundings, current_folder
 from ._tables import Text
-from .client import Client, check_directory
-from .errors import ApiError, CellSyntaxError, ConfigError, NodeError, OptionError, RecordingError, ResultError
+from .client import Client
+from .errors import ApiError, ConfigError, NodeError, OptionError, RecordingError, ResultError
 from .node import _daemon
-from .options import JobOptions, value_of
-from .progress import Audience, Place, View, choose_view
+from .options import JobOptions
+from .progress import View, choose_view
 
 _TARGET_KEPT = 20.0
 """Seconds for which what was found of a place is believed; after that it is asked again."""
-
-
-@dataclass
-class Surroundings:
-    """Where the cells come from: the kernel's id, the cell's id and name, the place that shows progress, and how.
-
-    `_magics` fills it in; without a shell it is a script's or a terminal's.
-    """
-
-    cell: Callable[[], str] = lambda: ""
-    filename: Callable[[], str] = lambda: "cell"
-    kernel: Callable[[], str] = lambda: ""
-    place: Callable[[], Place] = lambda: "terminal" if sys.stderr.isatty() else "batch"
-    audience: Callable[[], Audience] = Audience
-    namespace: MutableMapping[str, Any] = field(default_factory=lambda: sys.modules["__main__"].__dict__)
-    tell: Callable[[str], None] = lambda sentence: _told(sentence)
-    """Shows what is going on, in one line that the next one replaces; "" takes it away."""
-    display: Display = field(default_factory=Display)
-    ask: Callable[[str], str] = lambda prompt: _asked_unseen(prompt)
-    """Asks the user for a secret, without echo; raises EOFError where nobody can be asked."""
-    folder: Path = field(default_factory=lambda: _current_folder())
-    """The current folder when this began, whatever a cell does later."""
-
-    def notebook(self) -> str:
-        """What tells notebooks apart: the server's session name, VS Code's file, else folder and kernel (or process)."""
-        file = str(self.namespace.get("__vsc_ipynb_file__") or "")
-        return os.environ.get("JPY_SESSION_NAME") or file or f"{self.folder}:{self.kernel() or os.getpid()}"
-
-
-def _current_folder() -> Path:
-    """The process's current folder. Raises ConfigError where it is there no more."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        raise ConfigError(
-            "The current folder is gone: it was removed.", hint="Go to one that is there, as by %cd ~ or os.chdir()."
-        ) from None
-
-
-def _told(sentence: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{sentence[:120]}")
-        sys.stderr.flush()
-
-
-def _asked_unseen(prompt: str) -> str:
-    import getpass
-    import warnings
-
-    with warnings.catch_warnings():
-        # Without a terminal getpass would read with echo, and only warn.
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(prompt)
-        except (getpass.GetPassWarning, NotImplementedError, OSError) as problem:
-            raise EOFError(str(problem)) from None
 
 
 class Session:
@@ -119,7 +58,7 @@ class Session:
     @property
     def here(self) -> Path:
         """What relative paths start from: the kernel's current folder, as in a local cell."""
-        return self._given or _current_folder()
+        return self._given or current_folder()
 
     # Settings and places
 
@@ -301,67 +240,10 @@ class Session:
     # Cells
 
     def request(self, code: str, options: JobOptions, namespace: Mapping[str, Any] | None = None) -> CellRequest:
-        """Read a cell, its options and its inputs into a CellRequest; nothing is started or sent.
-
-        Raises OptionError, PackingError, UnsendableInputError, ConfigError.
-        """
-        settings = self.settings_for(options)
-        complete, limits = settings.apply(options)
-        checked = _argspec.check(complete, settings.languages, strict=settings.strict)
-        language, complete = checked.language, checked.options
-        if not code.strip():
-            raise OptionError("The cell is empty.", hint="Write the code that is to run.")
-        shows = not (language.is_python and _shape(code, complete).hidden)
+        """A cell as a request, with this session's settings and, unless another is given, its namespace; raises as `_requests.request`."""
         around = self.surroundings
-        env = _environment(complete, self.here)
-        if both := sorted(set(complete.secret) & set(env)):
-            raise OptionError(
-                f"--secret {both[0]}: --env-file sets it too, and in clear.", option="secret", hint="Leave one of the two out."
-            )
-        captured = capture(code, complete, language, around.namespace if namespace is None else namespace, self.here)
-        pinned: tuple[str, ...] = ()
-        if language.is_python:
-            if complete.sync == "imports":
-                from . import _hints, _pins
-
-                pinned = _pins.pins(_hints.needed(code, captured.steps, captured.items))
-            complete = self._with_packages(complete, code, pinned)
-            settings.check_packages(complete.pip)
-        kept = [line for line in complete.pip if line in pinned]
-        said = (f"Installs what is imported in the versions of here: {', '.join(kept)}.",) if kept else ()
-        return CellRequest(
-            code=code,
-            options=complete,
-            language=language,
-            inputs=captured.items,
-            steps=captured.steps,
-            env=env,
-            secrets=_secrets.found(complete.secret),
-            notebook=around.notebook(),
-            cell=around.cell(),
-            interpreter=sys.executable,
-            filename=around.filename(),
-            files=check_directory(self.here / Path(complete.files).expanduser()) if complete.files else None,
-            folder=self.here,
-            shows_value=shows,
-            notices=(*limits, *checked.notices, *captured.notices, *said),
-            origins=settings.origins,
-        )
-
-    def _with_packages(self, options: JobOptions, code: str, pinned: tuple[str, ...]) -> JobOptions:
-        """The options with all packages that the cell asks for in `pip`: also those of its file, its script block and `--sync`."""
-        if not options.pip and not pinned and options.requirements is None and "# /// script" not in code:
-            return options
-        from ._packages import wanted
-
-        lines = wanted(options.pip, options.requirements, code, self.here, pins=pinned, own_python=options.image is None)
-        if lines and options.network == "none" and "network" in options.asked:
-            raise OptionError(
-                "--network none can't be kept: the cell asks for packages, which come over the network.",
-                option="network",
-                hint="Leave --network out: on this machine the cell itself gets no network; or choose an --image that has the packages.",
-            )
-        return options.with_values(pip=lines)
+        names = around.namespace if namespace is None else namespace
+        return _requests.request(code, options, self.settings_for(options), around, self.here, names)
 
     def spec(self, request: CellRequest) -> Text:
         """The spec of a job that is not sent: shown, or written whole to the file that `--save` names."""
@@ -477,16 +359,6 @@ class Session:
             self._clients.clear()
 
 
-def _shape(code: str, options: JobOptions) -> CellNames:
-    """What a Python cell's text tells. With a chosen image its syntax is that Python's matter, and found in the job."""
-    try:
-        return read(code)
-    except CellSyntaxError:
-        if options.image is None:
-            raise
-        return CellNames()
-
-
 def _knowing(target: Target, language: Language) -> Target:
     """The embedded node with what is known of a configured language: whether its program is on this machine."""
     if language.name in target.languages or language.wrapper != "sh":
@@ -526,19 +398,6 @@ def _still_there(endpoint: Endpoint) -> bool:
     return not endpoint.is_local or os.path.exists(endpoint.socket)
 
 
-def _environment(options: JobOptions, folder: Path) -> dict[str, str]:
-    """The job's variables: the file's, and above them `--env`."""
-    if options.env_file is None:
-        return dict(options.env)
-    path = folder / Path(options.env_file).expanduser()
-    if not path.is_file():
-        raise OptionError(f"--env-file: there is no file {options.env_file}.", option="env_file")
-    from dotenv import dotenv_values
-
-    values = {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
-    return {**_argspec.from_call({"env": values}).env, **options.env}
-
-
 _current: Session | None = None
 _current_lock = threading.Lock()
 
@@ -552,47 +411,3 @@ def session() -> Session:
             for surround in _shellhook.surrounds:
                 surround(_current)
         return _current
-
-
-Cell = str | Callable[..., Any]
-"""What run() and submit() take: a cell's text, or a function."""
-
-
-def run(code: Cell, /, *arguments: Any, **options: Any) -> Any:
-    """Run a cell elsewhere and return its value, or, with `outputs`, a dict of these names.
-
-    A function is sent by its source and called with the `arguments` there (keyword arguments by functools.partial).
-    Options are those of `%%bacalhau`. Raises errors of `bacalhau_magic.errors`; a remote exception of a plain
-    built-in class can be caught as that class.
-    """
-    return session().run(*_called(code, arguments, options))
-
-
-def submit(code: Cell, /, *arguments: Any, **options: Any) -> RemoteJob:
-    """Send a cell, or a function with its arguments, and return its RemoteJob as soon as the node has it."""
-    return session().submit(*_called(code, arguments, {"bg": True, **options}))
-
-
-def _called(code: Cell, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[str, JobOptions]:
-    """The cell's text and its options: a function becomes an input, and a cell that calls it."""
-    if isinstance(code, str):
-        if arguments:
-            raise OptionError("Arguments go with a function, and the cell is a text.", hint="Name the values: inputs={'x': x}.")
-        return code, _argspec.from_call(options)
-    if not callable(code):
-        raise OptionError(f"The cell must be a text or a function, not {type(code).__name__}.", hint="For example run('21 * 2').")
-    function, held, keywords = partial_of(code)
-    name = getattr(function, "__name__", "")
-    name = name if name.isidentifier() else "function"
-    given = options.pop("inputs", None) or options.pop("input", None) or ()
-    own = ((name, function), ("_arguments", (*held, *arguments)), ("_keywords", keywords))
-    try:
-        asked = _argspec.from_call({**options, "inputs": (*value_of("inputs", given), *own)})
-    except OptionError as problem:
-        if problem.message.startswith("There is no option"):
-            problem.hint = f"Arguments by name go with the function: functools.partial({name}, {problem.option}=…). {problem.hint}"
-        raise
-    if asked.lang != "python":
-        raise OptionError(f"A function runs in Python, not in {asked.lang}.", option="lang", hint="Leave lang out.")
-    wait = "await " if inspect.iscoroutinefunction(function) else ""
-    return f"{wait}{name}(*_arguments, **_keywords)", asked

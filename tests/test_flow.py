@@ -11,8 +11,9 @@ import pytest
 from scripted import JOB, JobScript, Request, Server, Socket, recording
 
 from bacalhau_magic import _argspec, _commands, _marks
-from bacalhau_magic._session import Session, Surroundings
+from bacalhau_magic._session import Session
 from bacalhau_magic._stages import Noticed
+from bacalhau_magic._surroundings import Surroundings
 from bacalhau_magic.errors import ConfigError, OptionError, RejectedError, UnreachableError
 from bacalhau_magic.remote import codec
 from bacalhau_magic.remote.packets import Writer, pack_bundle

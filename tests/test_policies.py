@@ -14,9 +14,10 @@ from bacalhau_magic import _argspec
 from bacalhau_magic._flow import Means, prepare
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._ledger import Ledger
-from bacalhau_magic._session import Session, Surroundings
+from bacalhau_magic._session import Session
 from bacalhau_magic._settings import Settings, load
 from bacalhau_magic._stages import Availability, CellRequest, Endpoint, Target
+from bacalhau_magic._surroundings import Surroundings
 from bacalhau_magic.errors import ConfigError, OptionError
 
 POLICY = """

@@ -12,7 +12,8 @@ from planted import SECRET, seen
 from scripted import JOB, JobScript, Request, Server, Socket
 
 from bacalhau_magic import _argspec, _commands, _marks, _secrets
-from bacalhau_magic._session import Session, Surroundings
+from bacalhau_magic._session import Session
+from bacalhau_magic._surroundings import Surroundings
 from bacalhau_magic.errors import BacalhauMagicError, RejectedError
 from bacalhau_magic.remote.packets import Writer, pack_bundle
 
