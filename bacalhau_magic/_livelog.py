@@ -34,6 +34,8 @@ _HASTE = 1.0
 """The same for somebody who has pressed Stop."""
 _UNSAID = 1.0
 """Seconds after which a log is asked for although the server does not say that the job runs."""
+_STARTS = 0.3
+"""Seconds after the server says that the job runs, in which its program is started, or found to be none."""
 _MAX_BACKGROUND_STREAMS = 16
 _background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
 
@@ -116,13 +118,18 @@ class LiveLog:
         return 0.0 if self._ref.endpoint.is_local else time.monotonic() + _UNSAID
 
     def open_no_sooner(self) -> None:
-        """A node refused the job: there is no log before the server says that another runs it."""
+        """The job was refused, or could not be started: there is no log before the server says that another execution runs."""
         self.close()
         self._open_at = math.inf
 
     def open_soon(self) -> None:
-        """There may be a log from now on: the server says that the job runs."""
-        self._open_at = 0.0
+        """There may be a log from now on: the server says that the job runs.
+
+        A Bacalhau node says so before it starts the program, and one that can't be started has no log. Where a log is cut
+        at the job's end, or may be, none of that time can be waited for.
+        """
+        waits = not self._ref.endpoint.is_local and self._keeps_logs()
+        self._open_at = time.monotonic() + _STARTS if waits else 0.0
 
     def outcome(self) -> tuple[bytes | bytearray | None, str]:
         """The result bundle that the packets carried, and why there is none although packets came."""

@@ -237,7 +237,8 @@ class _Watch:
             yield PhaseChanged("running" if self.log.begun else "installing" if self.log.installing else "starting", self.log.node)
         elif event.message == "Running" and event.topic == "Execution" and not self.log.begun:
             self.placed_at = time.monotonic()
-            self.log.open_soon()
+            if not self._is_hopeless:
+                self.log.open_soon()
             if not self.log.installing:
                 yield PhaseChanged(
                     "starting", self.log.node, "" if self.ref.endpoint.is_local else "waiting there, pulling the image or starting"
@@ -251,6 +252,13 @@ class _Watch:
         if self.log.heard:
             yield BegunAnew(node)
         self.log.begin_anew()
+        if self._is_hopeless:
+            self.log.open_no_sooner()
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether what kept the program from its start keeps every other execution from it too."""
+        return self.cause is not None and self.cause.repeats and self.cause.kind in _NEVER_BEGAN
 
     def _explain(self) -> Iterator[JobEvent]:
         found = main(causes(self.history, (), self.job))
@@ -266,7 +274,7 @@ class _Watch:
         if found is None or found == self.cause:
             return
         self.cause = found
-        if found.kind == "refused" and not self.log.heard:
+        if (found.kind == "refused" or self._is_hopeless) and not self.log.heard:
             self.log.open_no_sooner()
         yield CauseFound(found)
         if found.repeats and not self.stop_reason and self.token:

@@ -232,6 +232,54 @@ def test_log_of_what_never_began_is_not_asked_for(server: Server, client: Client
     assert server.streams == 1
 
 
+@pytest.mark.parametrize("queue", ["", "-no-queue-timeout"])
+def test_command_that_is_not_in_the_image_opens_no_stream(server: Server, client: Client, queue: str) -> None:
+    """At its own pace a node's failed start opens no log stream, nor does the second one that follows by itself."""
+    script = Recorded(server, f"command-not-found{queue}", pace=1.0)
+    events = list(watch(client, script.job_id))
+    assert [event.cause.kind for event in events if isinstance(event, CauseFound)] == ["command"]
+    assert server.streams == 0
+
+
+def test_second_start_that_must_fail_opens_no_stream(server: Server, client: Client) -> None:
+    """What the server tries again before it hears of the stop is not listened to."""
+    job = JobScript(server)
+    job.begin()
+    job.fail('failed to start container: executable file not found: exec: "nosuchcmd"')
+
+    def stop(_: object) -> dict[str, str]:
+        job.execution = "e-2"
+        job.begin()
+        threading.Timer(1.5, finish).start()
+        return {"EvaluationID": "x"}
+
+    def finish() -> None:
+        job.state = "Stopped"
+
+    server.on("DELETE", f"/orchestrator/jobs/{JOB}", stop)
+    list(watch(client))
+    assert server.streams == 0
+
+
+def test_log_of_a_node_that_keeps_none_is_opened_at_once(server: Server, client: Client) -> None:
+    """Before 1.8 a log that is not heard in time is lost: none of it is waited for."""
+    job = JobScript(server)
+    server.on("GET", "/agent/version", {"Major": "1", "Minor": "7", "GitVersion": "v1.7.0"})
+    job.begin()
+    opened: list[float] = []
+
+    def logs(stream: Socket, _: int) -> None:
+        opened.append(server.count("GET", f"/orchestrator/jobs/{JOB}/history"))
+        for line in packets(BLOB):
+            stream.line(line)
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    assert ended(list(watch(client))).blob == BLOB
+    assert opened == [1]
+
+
 def test_stream_that_never_closes_holds_nothing_up(server: Server, client: Client) -> None:
     """The state ends the wait, not the stream."""
     job = JobScript(server)
