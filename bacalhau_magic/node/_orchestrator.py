@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from .. import _marks
-from . import _answers, _attempt, _gather, _lifecycle
+from . import _answers, _lifecycle
 from ._attempt import Attempt, Outcome, Plan
+from ._housekeeping import Housekeeping
+from ._images import Images
 from ._intake import Intake, Refusal
 from ._lifecycle import Event
 from ._logs import LogBook
@@ -25,7 +24,7 @@ from ._room import Room, interpreter
 from ._spool import Spool
 from ._store import ExecutionRow, JobRow, Store
 from ._timers import Timers
-from .executors._seam import Executor, Executors
+from .executors._seam import Executors
 
 __all__ = ["Orchestrator"]
 
@@ -45,19 +44,20 @@ class Orchestrator:
         self.draining = False
         self.attempts: dict[str, Attempt] = {}
         self.packages = Cache(store.folder / "packages")
+        self.housekeeping = Housekeeping(store, self.spool, self.packages, self.attempts)
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._indexes: dict[str, Mapping[str, str]] = {}
         """Job → where its packages come from."""
         self._timers = Timers(store, loop, self._total_timeout, self._queue_timeout)
         self._unready: list[str] = []
-        self._scanning: set[str] = set()
+        self._images = Images(loop, self._pulling, self._scanned)
         self._parked: list[str] = []
         """Queued jobs, in order: they are looked at again whenever an execution has ended."""
 
     @property
     def busy(self) -> bool:
         """Whether a job is not over yet, or a payload is still being cleared away."""
-        return bool(self.attempts or self._timers or self._unready or self._scanning or len(self.room.queue))
+        return bool(self.attempts or self._timers or self._unready or self._images or len(self.room.queue))
 
     def equip(self, executors: Executors, labels: Mapping[str, str]) -> None:
         """What this machine can run jobs with is known: the jobs that waited for it are looked at."""
@@ -163,36 +163,7 @@ class Orchestrator:
             raise Refusal(f"job not found: {text}", status=404, code="NotFound", component="JobStore")
         return found[0]
 
-    def execution_folder(self, execution: str) -> Path:
-        return self.store.executions_folder / execution
-
-    def prune(self, older_than: float) -> dict[str, int]:
-        """Forgets jobs that ended more than `older_than` seconds ago, with all their files; how many, and the bytes freed."""
-        before = _gather.disk_use(self.store.folder)
-        jobs = self.store.finished_before(time.time_ns() - int(older_than * 1e9))
-        done = 0
-        staged: set[str] = set()
-        for job_id in jobs:
-            executions = self.store.executions(job_id)
-            if any(execution.id in self.attempts for execution in executions):
-                continue
-            if row := self.store.job(job_id):
-                staged |= self.spool.staged(row)
-            self.store.forget(job_id)
-            self._forget_secrets(job_id)
-            for execution in executions:
-                _gather.remove(self.execution_folder(execution.id))
-            _gather.remove(self.store.jobs_folder / job_id)
-            done += 1
-        self.spool.sweep(staged)
-        self.packages.prune(older_than)
-        return {"Jobs": done, "Bytes": max(before - _gather.disk_use(self.store.folder), 0)}
-
     # After a crash
-
-    def leftovers(self) -> list[str]:
-        """Executions of an earlier process that may have left something behind."""
-        return [folder.name for folder in self.store.executions_folder.iterdir() if (folder / _attempt.RUN).exists()]
 
     def recover(self) -> None:
         """Ends what an earlier process of this node left running, and takes up what had not begun."""
@@ -216,21 +187,6 @@ class Orchestrator:
                 self._parked.append(job.id)
             else:
                 self._unready.append(job.id)
-
-    def sweep_folders(self) -> None:
-        """Removes folders that no job of the store owns, and everything but log and result of executions that are over."""
-        known, jobs = self.store.execution_ids(), self.store.job_ids()
-        for folder in list(self.store.executions_folder.iterdir()):
-            if folder.name not in known:
-                _gather.remove(folder)
-            elif folder.name not in self.attempts:
-                _gather.remove(folder / _attempt.RUN)
-                for part in folder.glob("result.tar.gz.*"):
-                    part.unlink(missing_ok=True)
-        for folder in list(self.store.jobs_folder.iterdir()):
-            if folder.name not in jobs:
-                _gather.remove(folder)
-        self.spool.sweep()
 
     def stop_all(self) -> list[Attempt]:
         """Stops every job; the attempts that are still ending."""
@@ -281,12 +237,10 @@ class Orchestrator:
         self.store.put_execution(execution)
         self.store.add_events(job, _lifecycle.requested(execution.id, self.node_id))
         executor = self.room.executor(job)
-        if self.room.executors is None or executor is not self.room.executors.container:
+        if executor is None or self.room.executors is None or executor is not self.room.executors.container:
             self._accept(job, execution)
             return
-        self._scanning.add(execution.id)
-        image = str((job.task["Engine"].get("Params") or {}).get("Image", ""))
-        threading.Thread(target=self._scan, args=(execution.id, executor, image), daemon=True).start()
+        self._images.get(execution.id, executor, str((job.task["Engine"].get("Params") or {}).get("Image", "")))
 
     def _accept(self, job: JobRow, execution: ExecutionRow) -> None:
         """The execution is this node's: it runs, or waits for room."""
@@ -299,21 +253,6 @@ class Orchestrator:
         self.store.touch_job(job)
         self._enqueue(job, execution)
 
-    def _scan(self, execution_id: str, executor: Executor, image: str) -> None:
-        """Gets a container's image, on a thread of its own."""
-        problem = ""
-
-        def pulling() -> None:
-            with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._pulling, execution_id, image)
-
-        try:
-            executor.ready(image, pulling)
-        except (OSError, subprocess.SubprocessError) as error:
-            problem = str(error)
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._scanned, execution_id, problem, image)
-
     def _pulling(self, execution_id: str, image: str) -> None:
         execution = self.store.execution(execution_id)
         job = self.store.job(execution.job) if execution else None
@@ -322,7 +261,6 @@ class Orchestrator:
                 self.store.add_events(job, _lifecycle.image_pulled(execution_id, image))
 
     def _scanned(self, execution_id: str, problem: str, image: str) -> None:
-        self._scanning.discard(execution_id)
         execution = self.store.execution(execution_id)
         job = self.store.job(execution.job) if execution else None
         if execution is None or job is None or execution.over or job.over:
@@ -361,7 +299,7 @@ class Orchestrator:
         meta = task.get("Meta") or {}
         amounts = self.room.amounts(job)
         gpus = self.room.take_gpus(execution.id, amounts.gpu)
-        folder = self.execution_folder(execution.id)
+        folder = self.store.execution_folder(execution.id)
         folder.mkdir(mode=0o700, exist_ok=True)
         executor = self.room.executor(job)
         assert executor is not None

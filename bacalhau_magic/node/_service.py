@@ -76,12 +76,12 @@ class Service:
         loop = asyncio.get_running_loop()
         try:
             executors = await loop.run_in_executor(None, self._probe)
-            leftovers = self.orchestrator.leftovers()
+            leftovers = self.orchestrator.housekeeping.leftovers()
             if leftovers:
                 for executor in (executors.host, executors.container):
                     if executor:
                         await loop.run_in_executor(None, executor.sweep, leftovers)
-            self.orchestrator.sweep_folders()
+            self.orchestrator.housekeeping.sweep()
             self.orchestrator.equip(executors, await loop.run_in_executor(None, self._labels, executors))
         except Exception:
             _log.exception("the executors could not be probed")
@@ -224,7 +224,7 @@ class Service:
 
     async def prune(self, body: dict[str, Any]) -> dict[str, Any]:
         older = body.get("olderthan", 0)
-        answer = self.orchestrator.prune(float(older) if isinstance(older, int | float) else 0.0)
+        answer = self.orchestrator.housekeeping.prune(float(older) if isinstance(older, int | float) else 0.0)
         self._disk = (0.0, 0)
         return dict(answer)
 

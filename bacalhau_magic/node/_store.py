@@ -122,6 +122,9 @@ class Store:
         self._db.execute("PRAGMA wal_autocheckpoint=4000")
         self._db.executescript(_SCHEMA)
 
+    def execution_folder(self, execution: str) -> Path:
+        return self.executions_folder / execution
+
     def close(self) -> None:
         self._db.close()
 

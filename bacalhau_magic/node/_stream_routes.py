@@ -28,7 +28,7 @@ class Archive(Handler):
     async def get(self, _right: str | None, execution: str) -> None:
         if self.door.is_tcp and not self.carries_right():
             raise Refusal("no such result, or the address has expired", status=404, code="NotFound", component="Node")
-        path = self.service.orchestrator.execution_folder(execution) / _attempt.RESULT
+        path = self.service.orchestrator.store.execution_folder(execution) / _attempt.RESULT
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError:
@@ -96,7 +96,7 @@ class Logs(tornado.websocket.WebSocketHandler, Request):
                 self.close(1000)
                 return
             orchestrator = self.service.orchestrator
-            path = orchestrator.execution_folder(execution) / _attempt.LOG
+            path = orchestrator.store.execution_folder(execution) / _attempt.LOG
             batches = orchestrator.logs.read(execution, path, follow=self.flag("follow"), tail=self.flag("tail"))
             try:
                 async for batch in batches:
