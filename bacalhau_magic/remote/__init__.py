@@ -8,6 +8,7 @@ FILES = {
         "recorder.py",
         "runner.py",
         "codec.py",
+        "scalars.py",
         "arrays.py",
         "objects.py",
         "tables.py",

@@ -63,7 +63,7 @@ def write(e, value, depth):
         e.put(b"am")
     elif kind is pd.Timestamp:
         e.put(b"at")
-        codec.zone(e, value, value.tzinfo)
+        codec.own("scalars").zone(e, value, value.tzinfo)
         plain = value if value.tzinfo is None else value.tz_convert("UTC").tz_localize(None)
         _write_array(e, _numpy(), value, _numpy().asarray(plain.asm8))
     elif kind is pd.Timedelta:
@@ -199,7 +199,7 @@ def _write_column(e, array, depth):
             _write_array(e, np, array, plain)
     elif isinstance(dtype, pd.DatetimeTZDtype):
         e.put(b"z")
-        codec.zone(e, array, dtype.tz)
+        codec.own("scalars").zone(e, array, dtype.tz)
         _write_array(e, np, array, np.asarray(pd.DatetimeIndex(array).tz_convert("UTC").tz_localize(None)))
     elif isinstance(dtype, pd.StringDtype):
         missing = np.asarray(pd.isna(array))
@@ -254,7 +254,7 @@ def read(d, depth):
     if kind == b"I":
         return _read_index(d, depth)
     if kind == b"t":
-        tz = codec.read_zone(d)
+        tz = codec.own("scalars").read_zone(d)
         stamp = pd.Timestamp(_read_array(d)[()])
         return stamp if tz is None else stamp.tz_localize("UTC").tz_convert(tz)
     if kind == b"d":
@@ -323,7 +323,7 @@ def _read_column(d, depth):
             array[place] = item
         return array
     if kind == b"z":
-        tz = codec.read_zone(d)
+        tz = codec.own("scalars").read_zone(d)
         return pd.DatetimeIndex(_read_array(d)).tz_localize("UTC").tz_convert(tz).array
     if kind == b"s":
         storage, masked = d.value(depth + 1)

@@ -12,6 +12,7 @@ The same file runs at both ends, on Python 3.8 or later.
 """
 
 import sys
+from functools import lru_cache
 from struct import error as struct_error
 from struct import pack, unpack_from
 
@@ -145,6 +146,7 @@ def type_name(value):
     return kind.__qualname__ if module == "builtins" else "%s.%s" % (module, kind.__qualname__)
 
 
+@lru_cache(maxsize=None)
 def own(name):
     """A module that lies beside this one, in the package or in a job's folder (where no path leads to it)."""
     if __package__:
@@ -364,6 +366,7 @@ _WRITERS = {
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
+_SCALARS = ("datetime", "decimal", "uuid", "fractions", "pathlib")
 _ROOMS = {"pyarrow": "tables", "polars": "tables", "torch": "tensors", "PIL": "tensors"}
 
 
@@ -379,99 +382,9 @@ def _other(e, value, kind, depth):
     room = _ROOMS.get(module)
     if room is not None and module in sys.modules:
         return own(room).write(e, value, depth)
-    write = _LIBRARY.get((module, kind.__name__))
-    if write is None or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
-        return own("objects").write(e, value, kind, depth)
-    write(e, value)
-    return True
-
-
-def zone(e, value, tz):
-    """A tzinfo, or None."""
-    if tz is None:
-        e.put(b"-")
-        return
-    kind = type(tz)
-    name = "%s.%s" % (kind.__module__.partition(".")[0], kind.__name__)
-    if name == "datetime.timezone":
-        given = tz.__getinitargs__()
-        e.put(b"o")
-        _timedelta_body(e, given[0])
-        e.put(b"1" if len(given) > 1 else b"0")
-        if len(given) > 1:
-            e.text(given[1])
-    elif name == "zoneinfo.ZoneInfo" and tz.key:
-        e.put(b"z")
-        e.text(tz.key)
-    elif kind.__module__.partition(".")[0] == "pytz" and getattr(tz, "zone", None):
-        e.put(b"p")
-        e.text(tz.zone)
-    else:
-        raise _Stop(value, "whose time zone is of type %s, which can't be sent" % type_name(tz))
-
-
-def _timedelta_body(e, value):
-    e.put(pack("<iii", value.days, value.seconds, value.microseconds))
-
-
-def _timedelta(e, value):
-    e.put(b"L")
-    _timedelta_body(e, value)
-
-
-def _date(e, value):
-    e.put(b"D" + pack("<HBB", value.year, value.month, value.day))
-
-
-def _time(e, value):
-    e.put(b"H" + pack("<BBBIB", value.hour, value.minute, value.second, value.microsecond, value.fold))
-    zone(e, value, value.tzinfo)
-
-
-def _datetime(e, value):
-    date = pack("<HBB", value.year, value.month, value.day)
-    e.put(b"M" + date + pack("<BBBIB", value.hour, value.minute, value.second, value.microsecond, value.fold))
-    zone(e, value, value.tzinfo)
-
-
-def _decimal(e, value):
-    e.put(b"m")
-    e.text(str(value))
-
-
-def _uuid(e, value):
-    e.put(b"u" + value.bytes)
-
-
-_MAX_FRACTION = 1 << 16  # bytes: a common divisor of larger numbers would take a stranger's reader hours
-
-
-def _fraction(e, value):
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) // 8 + 1 > _MAX_FRACTION:
-        raise _Stop(value, "with more than %d bytes of digits" % _MAX_FRACTION)
-    e.put(b"q")
-    e.integer(value.numerator)
-    e.integer(value.denominator)
-
-
-_PATHS = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
-
-
-def _path(e, value):
-    e.put(b"p" + bytes((_PATHS.index(type(value).__name__),)))
-    e.text(str(value))
-
-
-_LIBRARY = {
-    ("datetime", "date"): _date,
-    ("datetime", "time"): _time,
-    ("datetime", "datetime"): _datetime,
-    ("datetime", "timedelta"): _timedelta,
-    ("decimal", "Decimal"): _decimal,
-    ("uuid", "UUID"): _uuid,
-    ("fractions", "Fraction"): _fraction,
-}
-_LIBRARY.update({("pathlib", name): _path for name in _PATHS})
+    if module in _SCALARS and own("scalars").write(e, value, kind):
+        return True
+    return own("objects").write(e, value, kind, depth)
 
 
 class Decoder:
@@ -618,93 +531,9 @@ def _read_range(d, depth):
     return range(d.integer(), d.integer(), d.integer())
 
 
-def read_zone(d):
-    """A tzinfo, or None."""
-    kind = d.take(1)
-    if kind == b"-":
-        return None
-    if kind == b"o":
-        import datetime
-
-        offset = _read_timedelta(d, 0)
-        return datetime.timezone(offset, d.text()) if d.take(1) == b"1" else datetime.timezone(offset)
-    name = d.text()
-    if kind == b"p":
-        try:
-            import pytz
-
-            return pytz.timezone(name)
-        except ImportError:
-            pass
-    if kind not in (b"z", b"p") or len(name) > 200:
-        raise CodecError("the value has an unknown time zone")
-    try:
-        from zoneinfo import ZoneInfo
-
-        return ZoneInfo(name)
-    except ImportError:
-        raise CodecError("the time zone %s needs Python 3.9 or later" % name) from None
-    except (KeyError, ValueError, OSError):
-        raise CodecError("the time zone %s is not known here (the package tzdata has it)" % ascii(name)) from None
-
-
-def _read_timedelta(d, depth):
-    from datetime import timedelta
-
-    days, seconds, microseconds = d.unpack("<iii", 12)
-    return timedelta(days, seconds, microseconds)
-
-
-def _read_date(d, depth):
-    from datetime import date
-
-    return date(*d.unpack("<HBB", 4))
-
-
-def _read_time(d, depth):
-    from datetime import time
-
-    hour, minute, second, micro, fold = d.unpack("<BBBIB", 8)
-    return time(hour, minute, second, micro, read_zone(d), fold=fold)
-
-
-def _read_datetime(d, depth):
-    from datetime import datetime
-
-    year, month, day = d.unpack("<HBB", 4)
-    hour, minute, second, micro, fold = d.unpack("<BBBIB", 8)
-    return datetime(year, month, day, hour, minute, second, micro, read_zone(d), fold=fold)
-
-
-def _read_decimal(d, depth):
-    from decimal import Decimal
-
-    return Decimal(d.text())
-
-
-def _read_uuid(d, depth):
-    from uuid import UUID
-
-    return UUID(bytes=d.take(16))
-
-
-def _read_fraction(d, depth):
-    from fractions import Fraction
-
-    top, bottom = d.blob(), d.blob()
-    if max(len(top), len(bottom)) > _MAX_FRACTION:
-        raise CodecError("the value is a Fraction with too many digits")
-    return Fraction(int.from_bytes(top, "little", signed=True), int.from_bytes(bottom, "little", signed=True))
-
-
-def _read_path(d, depth):
-    import pathlib
-
-    name = _PATHS[d.take(1)[0]]
-    kind = getattr(pathlib, name)
-    if not name.startswith("Pure") and not isinstance(pathlib.Path(), kind):
-        kind = getattr(pathlib, "Pure" + name)  # the other system's paths can't be opened here, but named
-    return kind(d.text())
+def _scalar(tag):
+    """The reader of one tag of the standard library's classes."""
+    return lambda d, depth: own("scalars").READERS[tag](d)
 
 
 def _read_array(d, depth):
@@ -746,14 +575,7 @@ _READERS = {
     b"S": _read_set,
     b"Z": lambda d, depth: frozenset(_read_set(d, depth)),
     b"r": _read_range,
-    b"L": _read_timedelta,
-    b"D": _read_date,
-    b"H": _read_time,
-    b"M": _read_datetime,
-    b"m": _read_decimal,
-    b"u": _read_uuid,
-    b"q": _read_fraction,
-    b"p": _read_path,
+    **{tag: _scalar(tag) for tag in (b"L", b"D", b"H", b"M", b"m", b"u", b"q", b"p")},
     b"a": _read_array,
     b"O": _read_object,
     b"o": _read_ordered,
