@@ -24,6 +24,7 @@ hypothesis.settings.load_profile("house")
 _NEEDS = {
     "bubblewrap": ("bubblewrap is not installed, or does not hold here", lambda: _bubblewrap()),
     "browser": ("Chromium is not installed", lambda: any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
+    "busybox": ("busybox is not installed", lambda: shutil.which("busybox")),
     "container": ("needs: container, and no container engine runs here", images.engine),
     "cluster": ("no real Bacalhau: BACALHAU_API_URL is not set and no bacalhau is on PATH", lambda: _cluster()),
 }

@@ -77,8 +77,6 @@ def _answer(name: str) -> Any:
 @pytest.mark.parametrize("scenario", ["bad-network", "bad-resources", "result-path-without-publisher", "timeout-below-queue-timeout"])
 def test_refused_jobs(place: Place, scenario: str) -> None:
     """A job that can't be is refused with 400 and the reason, and certainly not kept."""
-    if not place.runs and place.version != "1.9.3":
-        pytest.skip(f"no recording of {scenario} from {place.version}")
     with pytest.raises(RejectedError) as refused:
         place.client.submit(json.dumps({"Job": place.job(scenario)}).encode())
     assert (refused.value.status, refused.value.unsure) == (400, False)

@@ -205,7 +205,7 @@ def test_a_shell_without_the_tools_does_not_run(job, tmp_path):
     assert run.leftovers == []
 
 
-@pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed")
+@pytest.mark.busybox
 def test_a_shell_whose_sed_loses_bytes_does_not_run(job):
     """Where sed would change other bytes, as busybox's own does, the cell does not run either."""
     run = job("echo hi", "bash", command_line=["busybox", "sh"], secrets=["TOKEN"], env={"TOKEN": SECRET})

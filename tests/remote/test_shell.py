@@ -4,14 +4,10 @@ import shutil
 import subprocess
 
 import pytest
-
-SHELLS = [
-    pytest.param(shell, id=" ".join(shell), marks=pytest.mark.skipif(shutil.which(shell[0]) is None, reason=f"{shell[0]} is not installed"))
-    for shell in (["dash"], ["bash"], ["bash", "--posix"], ["busybox", "sh"])
-]
+from shells import SHELLS
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=[pytest.param(shell, id=" ".join(shell), marks=mark) for shell, mark in SHELLS])
 def sh(job, request):
     def run(code, **changes):
         done = job(code, "bash", command_line=request.param, **changes)
@@ -74,7 +70,7 @@ def test_missing_tools(job, tmp_path):
     assert (run.code, run.raw, run.problem, run.bundle) == (4, b"hi\n", "", None)
 
 
-@pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed")
+@pytest.mark.busybox
 def test_busybox_alone(job, tmp_path):
     """Where every tool is busybox's own, as in small images, packets and exact bytes come back all the same."""
     tools = tmp_path / "bin"

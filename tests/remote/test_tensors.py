@@ -74,6 +74,7 @@ def equal(torch, a, b):
     return a.dtype == b.dtype and a.shape == b.shape and tensors._tensor_bytes(a) == tensors._tensor_bytes(b)
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 def test_tensor_of_each_dtype():
     """A tensor of every dtype and form comes back with the same bits, its dtype, shape and requires_grad."""
     torch = _torch()
@@ -90,6 +91,7 @@ def test_tensor_of_each_dtype():
     assert equal(torch, back(torch.tensor([1 + 2j]).conj()), torch.tensor([1 - 2j]))
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 @given(st.sampled_from(tensors._DTYPES), st.lists(st.integers(0, 4), max_size=4), st.booleans(), st.data())
 def test_any_tensor(name, shape, turned, data):
     """A tensor of any dtype and shape, turned or not, comes back bit by bit, also as a part of something else."""

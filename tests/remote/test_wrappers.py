@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shells import SHELLS
 
 
 def nodejs():
@@ -22,15 +23,7 @@ WRAPPED = [
     pytest.param("python", [sys.executable, "-I", "-S", "-u"], id="python"),
     pytest.param("javascript", [NODE], id="javascript", marks=NO_NODE),
     pytest.param("typescript", [NODE], id="typescript", marks=NO_NODE),
-    *(
-        pytest.param(
-            "bash",
-            shell,
-            id=" ".join(shell),
-            marks=pytest.mark.skipif(shutil.which(shell[0]) is None, reason=f"{shell[0]} is not installed"),
-        )
-        for shell in (["dash"], ["bash"], ["bash", "--posix"], ["busybox", "sh"])
-    ),
+    *(pytest.param("bash", shell, id=" ".join(shell), marks=mark) for shell, mark in SHELLS),
 ]
 
 ALL_BYTES = bytes(range(256)) * 3 + b"\r\n\n\xff"
