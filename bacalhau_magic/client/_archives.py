@@ -1,4 +1,4 @@
-"""What a job's archive holds, checked before a byte of it is written; read once, in large pieces, from its beginning to its end.
+"""What a job's archive holds, each entry checked before it is given; read once, in pieces, from its beginning to its end.
 
 The archive is hostile: only regular files and folders below `outputs/` count, and paths that lead outside, duplicates
 and bombs refuse the whole. Neither a header nor all of them together take much memory.
@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 from .. import _marks
 from ..errors import ResultError
 from ._problems import clean
 
-__all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILES", "Archive", "Entry", "Listing", "listing", "opened"]
+__all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILES", "Archive", "Entry", "entries", "is_file", "opened"]
 
 MAX_FILES = 100_000
 MAX_BYTES = 20_000_000_000
@@ -30,66 +30,66 @@ _MAX_NAME = 4096
 _MAX_NAMES = 32 << 20
 """Characters of all names."""
 _MAX_DEPTH = 64
-_PIECE = 1 << 20
+_PIECE = 1 << 16
+"""Bytes that are read and unpacked at once: what is looked at and written next is still near the processor."""
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.error)
 """What reading a damaged archive raises; RecursionError for headers of headers of headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file or folder of the archive: its path below outputs/, and where in the archive its header begins."""
+    """What an archive holds at a path below outputs/; a "link" is a link, a device or a pipe, which is left out."""
 
     path: PurePosixPath
-    offset: int
-    is_folder: bool
-    is_program: bool
+    kind: Literal["file", "folder", "link"]
+    is_program: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    entries: tuple[Entry, ...]
-    skipped: tuple[str, ...]
-    """Links, devices and pipes below outputs/, which are left out."""
+def entries(
+    archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME
+) -> Generator[tuple[Entry, Iterator[memoryview]]]:
+    """What an archive holds below `folder`, and the bytes of each file, to be read, if at all, before the next.
 
-
-def listing(archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME) -> Listing:
-    """What an archive holds below `folder`, all of it checked; raises ResultError for one that can't be trusted."""
-    entries: list[Entry] = []
-    skipped: list[str] = []
+    Raises ResultError for one that can't be trusted, maybe at its end only: nothing of it counts until all was given.
+    """
     kinds: dict[PurePosixPath, bool] = {}
     total = headers = named = 0
+    with _damage(), opened(archive, max_bytes) as tar:
+        for count, member in enumerate(tar, 1):
+            total, headers, named = total + member.size, headers + member.offset_data - member.offset, named + len(member.name)
+            if count > MAX_FILES or total > max_bytes or headers > _ALL_HEADERS or named > _MAX_NAMES:
+                raise ResultError(f"The job's files are too many or too large (at most {MAX_FILES} files, {max_bytes // 1_000_000} MB).")
+            path = _below(member.name, folder)
+            if path is None:
+                continue
+            if not (is_file(member) or member.isdir()):
+                yield Entry(path, "link"), iter(())
+                continue
+            if path in kinds and not (kinds[path] and member.isdir()):
+                raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} twice.")
+            if path.parts and member.isdir():
+                yield Entry(path, "folder"), iter(())
+            elif path.parts:
+                yield Entry(path, "file", bool(member.mode & 0o100)), _undamaged(tar.pieces(member))
+            kinds[path] = member.isdir()
+
+
+def is_file(member: tarfile.TarInfo) -> bool:
+    """A file whose bytes stand in the archive; those of a sparse one, which no publisher writes, would have to be put together."""
+    return member.isreg() and member.sparse is None
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
     try:
-        with opened(archive, max_bytes) as tar:
-            for count, member in enumerate(tar, 1):
-                total, headers, named = total + member.size, headers + member.offset_data - member.offset, named + len(member.name)
-                if count > MAX_FILES or total > max_bytes or headers > _ALL_HEADERS or named > _MAX_NAMES:
-                    raise ResultError(
-                        f"The job's files are too many or too large (at most {MAX_FILES} files, {max_bytes // 1_000_000} MB)."
-                    )
-                path = _below(member.name, folder)
-                if path is None:
-                    continue
-                if not (member.isreg() or member.isdir()):
-                    skipped.append(str(path))
-                    continue
-                if path in kinds and not (kinds[path] and member.isdir()):
-                    raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} twice.")
-                if path.parts:
-                    entries.append(Entry(path, member.offset, member.isdir(), bool(member.mode & 0o100)))
-                kinds[path] = member.isdir()
+        yield
     except DAMAGE as error:
         raise ResultError(f"The job's archive of files is damaged: {clean(str(error), 200)}.") from error
-    _check_parents(kinds)
-    return Listing(tuple(entries), tuple(skipped))
 
 
-def _check_parents(kinds: dict[PurePosixPath, bool]) -> None:
-    """Raises ResultError for a path below a file: in order, the first of those comes next after the file."""
-    before: PurePosixPath | None = None
-    for path in sorted(kinds, key=lambda path: path.parts):
-        if before is not None and not kinds[before] and path.parts[: len(before.parts)] == before.parts:
-            raise ResultError(f"The job's archive holds {clean(str(path), 200)!r} below a file.")
-        before = path
+def _undamaged(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    with _damage():
+        yield from pieces
 
 
 def _below(name: str, folder: str) -> PurePosixPath | None:
@@ -117,14 +117,14 @@ class Archive:
             self._unpacked.end = self._tar.offset + _MAX_HEADERS
             yield member
 
-    def pieces(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+    def pieces(self, member: tarfile.TarInfo) -> Iterator[memoryview]:
         """The bytes of a file."""
-        data = self._tar.extractfile(member)
-        if data is None:
-            raise OSError(f"{member.name} holds nothing")
-        with data:
-            while piece := data.read(_PIECE):
-                yield piece
+        left = member.size
+        for piece in self._unpacked.pieces(left):
+            left -= len(piece)
+            yield piece
+        if left:
+            raise EOFError("unexpected end of data")
 
 
 @contextmanager
@@ -149,7 +149,7 @@ class _Unpacked:
 
     def __init__(self, source: IO[bytes] | _Inflated) -> None:
         self._source = source
-        self._held = b""
+        self._held = memoryview(b"")
         self._used = 0
         self._at = 0
         self.end = _MAX_HEADERS
@@ -157,12 +157,13 @@ class _Unpacked:
     def read(self, size: int) -> bytes:
         if size < 0 or self._at + size > self.end:
             raise OSError("it has a header that is too large")
-        return b"".join(self._pieces(size))
+        return b"".join(self.pieces(size))
 
-    def _pieces(self, size: int) -> Iterator[bytes]:
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The next so many bytes, as they lie in memory; fewer where the archive ends."""
         while size > 0:
             if self._used == len(self._held):
-                self._held, self._used = self._source.read(_PIECE), 0
+                self._held, self._used = memoryview(self._source.read(_PIECE)), 0
                 if not self._held:
                     return
             piece = self._held[self._used : self._used + size]
@@ -177,7 +178,7 @@ class _Unpacked:
     def seek(self, position: int, whence: int = 0) -> int:
         if whence or not self._at <= position <= self.end:
             raise OSError("it can't be read from its beginning to its end")
-        for _ in self._pieces(position - self._at):
+        for _ in self.pieces(position - self._at):
             pass
         return self._at
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from .._stages import Endpoint, JobRef, is_loopback
 from .._wire import SpecConfig
 from ..errors import ApiError, ResultError, UnreachableError
-from ._archives import DAMAGE, MAX_BYTES, MAX_FILES, opened
+from ._archives import DAMAGE, MAX_BYTES, MAX_FILES, is_file, opened
 from ._client import Client
 from ._parts import Part
 from ._problems import clean
@@ -219,7 +219,7 @@ def _streams(archive: Path, max_bytes: int) -> dict[str, bytes]:
             name = member.name.removeprefix("./")
             if count > MAX_FILES or len(found) == 2:
                 break
-            if member.isreg() and name in ("stdout", "stderr") and name not in found:
+            if is_file(member) and name in ("stdout", "stderr") and name not in found:
                 if member.size > max_bytes:
                     raise ResultError(f"The job's published {name} is larger than {max_bytes // 1_000_000} MB.")
                 found[name] = b"".join(tar.pieces(member))

@@ -13,10 +13,9 @@ import json
 import os
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +23,7 @@ from .._locks import locked
 from .._marks import RESULT_PATH_NAME
 from .._stages import JobRef
 from ..errors import OptionError, ResultError
-from ._archives import MAX_BYTES, Listing, listing, opened
+from ._archives import MAX_BYTES, Entry, entries
 from ._client import Client
 from ._download import fetch_archive
 from ._parts import Part, part_of
@@ -149,23 +148,27 @@ def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, 
 
 
 def _put(ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) -> Fetched:
-    found = listing(part.archive, max_bytes=max_bytes)
     with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=part.folder.parent) as place:
-        staged = Path(place, "files")
-        try:
-            hashes = _unpack(part.archive, found, staged)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise ResultError(f"The job's files can't be written: {error}.", job_id=ref.job_id) from error
+        found = _unpack(part.archive, Path(place, "files"), max_bytes)
         # One job after the other: each looks at what is there, and at the manifest, and then writes both.
         with locked(folder, _PATIENCE):
-            left = _move(ref, found, hashes, Path(place), folder, rights)
-    return Fetched(folder, tuple(hashes), found.skipped, tuple(sorted(left)))
+            left = _move(ref, found, Path(place), folder, rights)
+    return Fetched(folder, tuple(found.hashes), tuple(found.skipped), tuple(sorted(left)))
 
 
-def _move(ref: JobRef, found: Listing, hashes: Mapping[str, str], place: Path, folder: Path, rights: Rights) -> list[str]:
+@dataclass(slots=True)
+class _Unpacked:
+    """What was unpacked: files and folders in the archive's order, the files' sha256 by name, and the names of what was left out."""
+
+    entries: list[Entry] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def _move(ref: JobRef, found: _Unpacked, place: Path, folder: Path, rights: Rights) -> list[str]:
     """Bring what was unpacked in `place` into the folder; the files that an earlier run of the cell left beside it."""
-    staged, new, manifest = place / "files", place / "manifest", _read_manifest(folder)
-    _check_places(folder, found, manifest, rights, ref, hashes)
+    staged, new, manifest, hashes = place / "files", place / "manifest", _read_manifest(folder), found.hashes
+    _check_places(folder, found, manifest, rights, ref)
     left = [name for name in manifest if name not in hashes and _is_of(manifest[name], rights.owners) and (folder / name).is_file()]
     for name, digest in hashes.items():
         manifest[name] = {"sha256": digest, "size": (staged / name).stat().st_size, "job": ref.job_id, "owners": sorted(rights.owners)}
@@ -174,7 +177,7 @@ def _move(ref: JobRef, found: Listing, hashes: Mapping[str, str], place: Path, f
         for entry in found.entries:
             # Once more: what was checked a moment ago may be a link by now.
             _check_links(folder, entry.path, ref)
-            if entry.is_folder:
+            if entry.kind == "folder":
                 moving.folder(entry.path)
             else:
                 moving.file(staged / entry.path, entry.path)
@@ -183,20 +186,20 @@ def _move(ref: JobRef, found: Listing, hashes: Mapping[str, str], place: Path, f
     return left
 
 
-def _check_places(folder: Path, found: Listing, manifest: dict[str, Any], rights: Rights, ref: JobRef, hashes: Mapping[str, str]) -> None:
+def _check_places(folder: Path, found: _Unpacked, manifest: dict[str, Any], rights: Rights, ref: JobRef) -> None:
     """Raises ResultError for a place that holds what is not this cell's to replace."""
     for entry in found.entries:
         _check_links(folder, entry.path, ref)
         name, place = str(entry.path), folder / entry.path
         if not os.path.lexists(place):
             continue
-        if entry.is_folder != place.is_dir() or name == MANIFEST:
+        if (entry.kind == "folder") != place.is_dir() or name == MANIFEST:
             raise _in_the_way(folder, name, ref)
-        if entry.is_folder or rights.overwrite:
+        if entry.kind == "folder" or rights.overwrite:
             continue
         here = _digest(place)
         ours = _is_of(manifest.get(name), rights.owners)
-        if here != hashes[name] and not (ours and manifest[name].get("sha256") == here):
+        if here != found.hashes[name] and not (ours and manifest[name].get("sha256") == here):
             raise _in_the_way(folder, name, ref, changed=ours)
 
 
@@ -224,29 +227,33 @@ def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) 
     )
 
 
-def _unpack(archive: Path, found: Listing, into: Path) -> dict[str, str]:
-    """Write the files below `into`; their sha256 by name."""
-    hashes = {}
+def _unpack(archive: Path, into: Path, max_bytes: int) -> _Unpacked:
+    """Write what an archive holds to a new folder, each entry once it is checked; an archive that can't be trusted is an error at its end too."""
+    found = _Unpacked()
     into.mkdir()
-    listed = {entry.offset: entry for entry in found.entries}
-    with opened(archive) as tar:
-        for member in tar:
-            entry = listed.get(member.offset)
-            if entry is None:
+    with closing(entries(archive, max_bytes=max_bytes)) as given:
+        for entry, pieces in given:
+            if entry.kind == "link":
+                found.skipped.append(str(entry.path))
                 continue
-            place = into / entry.path
-            if entry.is_folder:
-                place.mkdir(parents=True, exist_ok=True)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
+            found.entries.append(entry)
+            try:
+                if entry.kind == "folder":
+                    (into / entry.path).mkdir(parents=True, exist_ok=True)
+                    continue
+                (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
+                file = (into / entry.path).open("xb")
+            except (FileExistsError, NotADirectoryError):
+                # The folder is new: what is in the way came from the archive.
+                raise ResultError(f"The job's archive holds {clean(str(entry.path), 200)!r} below a file, or as a folder too.") from None
             digest = hashlib.sha256()
-            with place.open("xb") as file:
-                for piece in tar.pieces(member):
+            with file:
+                for piece in pieces:
                     digest.update(piece)
                     file.write(piece)
-            place.chmod(0o755 if entry.is_program else 0o644)
-            hashes[str(entry.path)] = digest.hexdigest()
-    return hashes
+            (into / entry.path).chmod(0o755 if entry.is_program else 0o644)
+            found.hashes[str(entry.path)] = digest.hexdigest()
+    return found
 
 
 class Moving:

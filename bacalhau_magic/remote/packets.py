@@ -107,7 +107,7 @@ def pack_bundle(header, parts, magic=b"BMR1"):
     header["parts"] = [dict({"name": name, "size": len(data)}, **({"type": kind} if kind else {})) for name, kind, data in parts]
     head = _json(header).encode("ascii")
     pieces = [magic + len(head).to_bytes(4, "big") + head] + [data for _, _, data in parts]
-    if not _shrinks(pieces):
+    if not shrinks(pieces):
         return b"".join(pieces)
     import zlib
 
@@ -118,7 +118,7 @@ def pack_bundle(header, parts, magic=b"BMR1"):
     return b"".join(packed)
 
 
-def _shrinks(pieces):
+def shrinks(pieces):
     """Whether compressing is worth its time, by samples: random bytes, pictures and archives take it and stay as long."""
     size = sum(map(len, pieces))
     if size <= _TINY:

@@ -95,8 +95,12 @@ def test_files_land_in_the_folder(server: Server, client: Client, ref: JobRef, t
         [("/etc/evil", b"x")],
         [("outputs/a", b"1"), ("outputs/a", b"2")],
         [("outputs/a", b"1"), ("outputs/a/b", b"2")],
+        [("outputs/a", b"1"), ("outputs/a/b/c", b"2")],
+        [("outputs/a", b"1"), ("outputs/a/b", None)],
+        [("outputs/a/b", b"1"), ("outputs/a", b"2")],
+        [("outputs/a", None), ("outputs/a", b"2")],
     ],
-    ids=["parent", "absolute", "twice", "below a file"],
+    ids=["parent", "absolute", "twice", "below a file", "far below a file", "folder below a file", "file for a folder", "file and folder"],
 )
 def test_archives_that_lead_astray(server: Server, client: Client, ref: JobRef, tmp_path: Path, entries: list[Entry]) -> None:
     """Paths that lead outside, duplicates and files used as folders refuse the whole; nothing is written."""
@@ -104,6 +108,42 @@ def test_archives_that_lead_astray(server: Server, client: Client, ref: JobRef, 
     with pytest.raises(ResultError):
         fetch_files(client, ref, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_ends_badly_leaves_nothing(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """What is wrong at an archive's very end, as its checksum, refuses all of it: what the folder held is as it was, and nothing lies beside."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/good").write_bytes(b"mine")
+    whole = archive(("outputs/good", b"g"), ("outputs/noise", os.urandom(300_000)))
+    for damaged in (
+        whole[:-8] + bytes(4) + whole[-4:],
+        whole[:-4] + bytes(4),
+        whole[:-8],
+        archive(("outputs/good", b"g"), ("outputs/../x", b"")),
+    ):
+        publish(server, damaged)
+        with pytest.raises(ResultError, match=r"damaged|can't be used"):
+            fetch_files(client, ref, tmp_path / "out", Rights(overwrite=True))
+        assert [(path.name, path.is_file() and path.read_bytes()) for path in sorted(tmp_path.rglob("*"))] == [
+            ("out", False),
+            ("good", b"mine"),
+        ]
+
+
+def test_a_sparse_file_is_left_out(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:
+    """A file that its archive holds with holes, as no publisher writes it, is named and not made."""
+    entry = tarfile.TarInfo("outputs/holes")
+    entry.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000", "GNU.sparse.name": "outputs/holes"}
+    entry.size = 1
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(entry, io.BytesIO(b"x"))
+        good = tarfile.TarInfo("outputs/good")
+        good.size = 1
+        tar.addfile(good, io.BytesIO(b"g"))
+    publish(server, data.getvalue())
+    found = fetch_files(client, ref, tmp_path / "out")
+    assert (found.names, found.skipped) == (("good",), ("holes",))
 
 
 def test_links_are_left_out(server: Server, client: Client, ref: JobRef, tmp_path: Path) -> None:

@@ -446,6 +446,21 @@ def test_outputs_are_counted(tmp_path: Path) -> None:
     publish(tmp_path / "result.tar.gz", {"outputs": tmp_path / "outputs"}, [(1, b"out")], 0, max_count=11)
 
 
+def test_what_does_not_shrink_is_stored_as_it_is(tmp_path: Path) -> None:
+    """Random bytes stand in the archive as they are, text before and after them is compressed, and any reader gives all of it back."""
+    noise, text = os.urandom(3_000_000), b"".join(b"%d,%d\n" % (n, n * n) for n in range(200_000))
+    outputs = {"a-text": text, "b-noise": noise, "c-both": text + noise + text, "d-empty": b"", "e-small": noise[:70_000]}
+    (tmp_path / "outputs").mkdir()
+    for name, data in outputs.items():
+        (tmp_path / "outputs" / name).write_bytes(data)
+    publish(tmp_path / "result.tar.gz", {"outputs": tmp_path / "outputs"}, [(1, b"out")], 0)
+    packed = (tmp_path / "result.tar.gz").read_bytes()
+    assert noise[66_000:130_000] in packed
+    assert len(packed) < 2.01 * len(noise) + 0.6 * 3 * len(text)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        assert {name: archive.extractfile(f"./outputs/{name}").read() for name in outputs} == outputs  # type: ignore[union-attr]
+
+
 def test_nothing_is_collected_while_a_process_lives(node: Node) -> None:
     """A child that goes on writing after its parent's end is dead before the outputs are collected."""
     code = (
