@@ -323,7 +323,8 @@ def follow(
         emit(event)
     assert ended is not None, "a watch ends with Ended"
     if _published.is_wanted(ended):
-        emit(Noticed("The log is incomplete: the result is fetched from what the job published."))
+        doubt = "may be" if ended.unproven and not (ended.cut or ended.problem or nonce) else "is"
+        emit(Noticed(f"The log {doubt} incomplete: the result is fetched from what the job published."))
         ended = veil.facts(_published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result))
 
     def files(folder: Path, rights: Rights) -> Fetched:

@@ -36,6 +36,8 @@ _UNSAID = 1.0
 """Seconds after which a log is asked for although the server does not say that the job runs."""
 _STARTS = 0.3
 """Seconds after the server says that the job runs, in which its program is started, or found to be none."""
+_LINE = 16384
+"""Bytes of a line that a node sends in one piece."""
 _MAX_BACKGROUND_STREAMS = 16
 _background_streams = threading.BoundedSemaphore(_MAX_BACKGROUND_STREAMS)
 
@@ -138,7 +140,24 @@ class LiveLog:
     def lacks(self, executions: Sequence[Execution]) -> bool:
         """Whether the log of a job that ran to its end was not read to its end."""
         ran = _completed(executions)
-        return bool(ran) and not (self._assembler.complete or self._ended_well(ran) or self._is_whole(ran))
+        return bool(ran) and not (self._has_packets or self._ended_well(ran) or self._is_whole(ran))
+
+    def is_unproven(self, executions: Sequence[Execution]) -> bool:
+        """Whether nothing shows that the log of a job that ran to its end is whole; that its stream closed by itself does not."""
+        ran = _completed(executions)
+        if not ran or self._has_packets:
+            return False
+        if self._nonce:
+            return True
+        own = self._ref.endpoint.is_local and self._clean_end
+        last = self._printed.rpartition("\n")[2]
+        # A line without a newline is a text's last one; a longer one may be a line's first piece.
+        return not (own or self._is_whole(ran) or 0 < len(last) < _LINE // 4)
+
+    @property
+    def _has_packets(self) -> bool:
+        """Whether the last packet came, and so all that was printed before."""
+        return self._assembler.complete or self._assembler.text_ended
 
     @property
     def is_unserved(self) -> bool:
@@ -153,7 +172,7 @@ class LiveLog:
             self.close()
             self._patience = min(self._patience * 2, 30.0)
             self._open_at = now
-        if self._reader is None and self._follows and not self._assembler.complete and now >= self._open_at and not lost:
+        if self._reader is None and self._follows and not self._has_packets and now >= self._open_at and not lost:
             if self._background and not self._holds_slot:
                 self._holds_slot = _background_streams.acquire(blocking=False)
                 if not self._holds_slot:
@@ -203,7 +222,7 @@ class LiveLog:
                     hurried = self._over(item) or hurried
                 else:
                     hurried = True
-            ended = any(isinstance(event, Packet) and event.kind == "e" for event in shown)
+            ended = any(isinstance(event, Packet) and event.kind in ("e", "t") for event in shown)
             yield from self._shown(shown)
             if hurried or ended:
                 return True
@@ -325,7 +344,7 @@ class LiveLog:
         self._clean_end, self._cut = self._clean_end or self._served <= heard, False
 
     def _has_all(self, ran: Sequence[Execution]) -> bool:
-        if self._assembler.complete:
+        if self._has_packets:
             return True
         if self._cut or self._is_whole(ran):
             return True
@@ -352,7 +371,7 @@ class LiveLog:
 
     def _is_cut(self) -> bool:
         """Whether the stream that has just ended served what a node before 1.8 keeps of a finished log, and no more."""
-        return self._served in _CUT_LOG and not self._assembler.complete and self._keeps_logs() is not True
+        return self._served in _CUT_LOG and not self._has_packets and self._keeps_logs() is not True
 
     def _is_whole(self, ran: Sequence[Execution]) -> bool:
         """Whether the job's record shows that what was read is all of it: a short log stands there whole."""
@@ -371,7 +390,7 @@ class LiveLog:
     def _read(self, until_silent: float) -> Iterator[JobEvent]:
         """Read the open stream until it ends, brings the result's end, or is silent for so long."""
         before = -1
-        while self._reader and not self._assembler.complete and before != self._messages:
+        while self._reader and not self._has_packets and before != self._messages:
             before = self._messages
             yield from self.drain(time.monotonic() + until_silent)
 

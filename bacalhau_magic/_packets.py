@@ -73,6 +73,8 @@ class Assembler:
         self._reset_line()
         self.started: dict[str, Any] | None = None
         """The started packet's facts, None until it comes."""
+        self.text_ended = False
+        """Whether the job said where its text ends: no result follows, and none of the text is missing."""
 
     def _reset_line(self) -> None:
         self._pending = ""
@@ -186,6 +188,9 @@ class Assembler:
         if kind not in KINDS or number < 0 or (checksum != "-" and sha256(payload).hexdigest()[:16] != checksum):
             self._damaged += 1
             return added, None
+        if kind == "t":
+            first, self.text_ended = not self.text_ended, True
+            return added, Packet(kind, number, payload) if first else None
         if number in self._seqs:
             self._again(number, payload)
             return added, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._bundles import bundle_limit
-from ._marks import META_NONCE, META_PUBLISH
+from ._marks import META_PUBLISH
 from ._packets import Assembler, Text
 from ._stages import Ended, JobRef
 from ._wire import ExecutionState
@@ -17,11 +17,11 @@ from .errors import ApiError, ResultError
 
 
 def is_wanted(ended: Ended) -> bool:
-    """Whether something is missing that the job may have published: a bundle of a wrapped job, or the rest of a cut log."""
+    """Whether the job may have published what is missing, or may be: a bundle of a wrapped job, or the rest of a log."""
     job = ended.record.job
     ran = any(execution.compute == ExecutionState.COMPLETED for execution in ended.record.executions)
     published = job.task.publisher is not None and bool(job.task.publisher.type) and META_PUBLISH not in job.task.meta
-    return ended.blob is None and ran and published and (ended.cut or bool(job.task.meta.get(META_NONCE)))
+    return ended.blob is None and ran and published and (ended.cut or ended.unproven or bool(ended.problem))
 
 
 def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_result: int) -> Ended:
@@ -31,6 +31,8 @@ def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_resu
         # Base64 and the packets' heads take a third more; the plain text stands there a second time.
         log = fetch_log(client, ref, max_bytes=3 * limit)
     except (ResultError, ApiError) as problem:
+        if not (nonce or ended.cut):
+            return ended  # a text that may well be whole, and is not called so
         said = ended.problem or "No result came back in the job's log."
         return replace(ended, problem=f"{said} Its published copy can't be used: {problem.message}")
     assembler = Assembler(nonce or "-", limit)
@@ -38,4 +40,4 @@ def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_resu
     text = "".join(event.text for event in events if isinstance(event, Text))
     blob, found = assembler.outcome() if nonce else (None, "")
     stderr = log.stderr.decode("utf-8", "replace")
-    return replace(ended, blob=blob, problem=found, stdout=text[:max_result], stderr=stderr[:max_result], cut=False)
+    return replace(ended, blob=blob, problem=found, stdout=text[:max_result], stderr=stderr[:max_result], cut=False, unproven=False)

@@ -83,6 +83,7 @@ class _End(_Noun):
     executor: str = ""
     problem: str = ""
     cut: bool = False
+    unproven: bool = False
     installing: bool = False
     executions: list[_Execution] = []
     cause: _Cause | None = None
@@ -143,6 +144,7 @@ def made(content: Content, recording: Recording, ref: JobRef, keep: Any, *, take
         "executor": recording.executor,
         "problem": ended.problem,
         "cut": ended.cut,
+        "unproven": ended.unproven,
         "installing": ended.installing,
         "executions": [_execution(execution) for execution in record.executions],
         "cause": names.rewritten(_cause(record.cause)) if record.cause else None,
@@ -288,6 +290,7 @@ def read(entry: Entry, get: Any) -> Recording:
         text(end.stderr),
         installing=end.installing,
         cut=end.cut,
+        unproven=end.unproven,
     )
     events = tuple(event for fact in entry.events for event in _events(fact, text))
     return Recording(events, ended, get(end.files) if end.files else None, entry.recorded, end.executor)

@@ -216,6 +216,13 @@ def _without_bundle(
             job_id=job_id,
             hint="The server may have dropped the job's log; run the cell again.",
         )
+    elif wrapped and ended.unproven:
+        error = MissingResultError(
+            "The job completed, but its log lacks the mark where its text ends, so the end may be missing.",
+            job_id=job_id,
+            hint=f"%bacalhau get {job_id} reads the log again; else run the cell again, with an --image that has what the wrapper "
+            "needs (base64, sha256sum, mkfifo), or with --publisher local.",
+        )
     elif options.as_ == "bytes":
         error = ResultError(
             "The exact bytes of stdout did not come back: the image lacks what the wrapper needs (base64, sha256sum, mkfifo).",
@@ -223,7 +230,8 @@ def _without_bundle(
             hint="Choose another image, or --as text.",
         )
     else:
-        result = replace(result, verified=False, notices=("The result was not verified: it comes from the job's log alone.",))
+        doubt = ", which may lack a last line that has no newline" if ended.unproven else ""
+        result = replace(result, verified=False, notices=(f"The result was not verified: it comes from the job's log alone{doubt}.",))
         read = of_stdout(result, language, options, truncated=len(ended.stdout) >= options.max_result)
         if read.error is None:
             return replace(result, value=read.value, has_value=read.has_value, outputs=read.outputs, is_whole=True)

@@ -117,7 +117,9 @@ class _Watch:
         cut = self.log.lacks(record.executions)
         texts = {stream: "".join(pieces) for stream, pieces in self.log.texts.items()}
         installing = self.log.installing and not self.log.begun
-        return Ended(record, blob, problem, **texts, cut=cut, silent=cut and self.log.is_unserved, installing=installing)
+        unproven = self.log.is_unproven(record.executions)
+        silent = cut and self.log.is_unserved
+        return Ended(record, blob, problem, **texts, cut=cut, unproven=unproven, silent=silent, installing=installing)
 
     def _until_terminal(self, stop: StopRequest) -> Iterator[JobEvent]:
         # The embedded node starts the job at once, and its log says so; a look at the history would only be in its way.

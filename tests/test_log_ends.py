@@ -9,6 +9,7 @@ from scripted import JOB, JobScript, Recorded, Server, Socket
 
 from bacalhau_magic import _watch
 from bacalhau_magic._languages import BUILT_IN
+from bacalhau_magic._marks import META_NONCE
 from bacalhau_magic._results import collect
 from bacalhau_magic._stages import Ended, Endpoint, JobRef
 from bacalhau_magic._wire import Job
@@ -16,6 +17,7 @@ from bacalhau_magic.client import Client
 from bacalhau_magic.errors import JobFailedError, MissingResultError
 from bacalhau_magic.options import JobOptions
 
+NONCE = "ab" * 8
 LONG = "".join(f"{number}\n" for number in range(2000))
 
 
@@ -25,9 +27,9 @@ def client(server: Server) -> Iterator[Client]:
         yield found
 
 
-def watched(client: Client, job_id: str = JOB, job: Job | None = None) -> tuple[JobRef, Ended]:
+def watched(client: Client, job_id: str = JOB, job: Job | None = None, nonce: str = "") -> tuple[JobRef, Ended]:
     ref = JobRef(job_id, client.endpoint, "default", "test")
-    end = list(_watch.watch(client, ref, nonce="", max_result=1_000_000, poll_interval=0.2, job=job))[-1]
+    end = list(_watch.watch(client, ref, nonce=nonce, max_result=1_000_000, poll_interval=0.2, job=job))[-1]
     assert isinstance(end, Ended)
     return ref, end
 
@@ -72,7 +74,31 @@ def test_end_of_a_long_log_is_read_again(server: Server, client: Client, version
     logging(server, LONG, LONG + "last", record=LONG[:2048], truncated=True)
     server.on("GET", "/agent/version", {"GitVersion": version})
     _, end = watched(client)
-    assert (end.stdout, end.cut, server.streams) == (LONG + "last", False, 2)
+    assert (end.stdout, end.cut, end.unproven, server.streams) == (LONG + "last", False, False, 2)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_text_of_a_wrapper_without_tools_ends_with_its_mark(server: Server, client: Client, there: bool) -> None:
+    """A long text that no packets carry is whole once its mark came; without the mark it is no value, however its log closed."""
+    script = logging(server, LONG, LONG + f"last\n@bacalhau {NONCE} 0 t n - e30=\n" * there, record=LONG[:2048], truncated=True)
+    script.meta = {META_NONCE: NONCE}
+    ref, end = watched(client, nonce=NONCE)
+    result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
+    if there:
+        assert (end.cut, end.unproven, result.error, result.stdout) == (False, False, None, LONG + "last")
+    else:
+        assert isinstance(result.error, MissingResultError)
+        assert "lacks the mark" in result.error.message
+
+
+@pytest.mark.parametrize(("text", "proven"), [(LONG, False), (LONG + "last", True), ("short\n", True)])
+def test_text_that_may_lack_its_end_is_said_to(server: Server, client: Client, text: str, proven: bool) -> None:
+    """Of a job without a wrapper, a long text whose last line is ended may have lost one: it comes with that said."""
+    logging(server, text, text, record=text[:2048], truncated=len(text) > 2048)
+    ref, end = watched(client)
+    result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
+    assert (end.unproven, result.error, result.stdout) == (not proven, None, text)
+    assert ("may lack a last line" in result.notices[0]) is not proven
 
 
 def test_excerpt_takes_nothing_back(server: Server, client: Client) -> None:

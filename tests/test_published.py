@@ -85,13 +85,13 @@ def ended(server: Server, client: Client, script: Old, log: bytes) -> Ended:
     return last
 
 
-def outcome(client: Client, end: Ended, lang: str = "python") -> object:
-    """The value of a job as the flow collects it, or its error."""
+def outcome(client: Client, end: Ended, lang: str = "python", nonce: str = NONCE) -> object:
+    """The value of a job as the flow collects it, or its text, or its error."""
     ref = JobRef(JOB, client.endpoint)
     if _published.is_wanted(end):
-        end = _published.completed(client, ref, end, nonce=NONCE, max_result=1_000_000)
+        end = _published.completed(client, ref, end, nonce=nonce, max_result=1_000_000)
     got = collect(ref, end, language=BUILT_IN[lang], options=JobOptions(lang=lang))
-    return got.error or got.value
+    return got.error or got.value or got.stdout
 
 
 def test_incomplete_log_is_completed(server: Server, client: Client) -> None:
@@ -144,6 +144,33 @@ def test_text_without_packets_is_never_cut(server: Server, client: Client) -> No
     lost = outcome(client, end, "bash")
     assert isinstance(lost, MissingResultError)
     assert "can't be read to its end" in lost.message
+
+
+@pytest.mark.parametrize(("there", "last"), [(True, "last"), (False, "1999\n")])
+def test_text_that_may_lack_its_end_comes_from_the_archive(server: Server, client: Client, there: bool, last: str) -> None:
+    """A log that closed by itself may lack a last line without a newline: what was published has it; an archive that is gone takes nothing."""
+    text = "".join(f"{number}\n" for number in range(2000))
+    script = Old(server, archive(f"{text}last".encode()), wrapped=False)
+    server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
+    if not there:
+        server.on("GET", "/e-1.tar.gz", (404, b"gone"))
+    script.begin()
+
+    def logs(stream: Socket, number: int) -> None:
+        for line in text.splitlines(keepends=True):
+            stream.line(line)
+        if number == 1:
+            script.end()
+            script.executions[-1]["RunOutput"] |= {"Stdout": text[:2048], "StdoutTruncated": True}
+        stream.close()
+
+    server.on_logs(logs)
+    end = list(watch(client, JobRef(JOB, client.endpoint), nonce="", max_result=1_000_000, poll_interval=0.2))[-1]
+    assert isinstance(end, Ended)
+    assert (end.cut, end.unproven, end.stdout) == (False, True, text)
+    value = outcome(client, end, "bash", nonce="")
+    assert isinstance(value, str)
+    assert value.endswith(last)
 
 
 def test_log_that_is_gone_is_no_empty_value(server: Server, client: Client) -> None:

@@ -1,6 +1,7 @@
 # Runs a cell by its command in a job: `sh .bacalhau/bootstrap.sh OUTPUTS`; the rest stands in request.sh beside it.
 # POSIX sh (dash, busybox, bash). It owns the real stdout: the cell writes into a fifo, `tee` copies it as it comes and
-# keeps it; the packets follow when the cell is over. Where a tool is missing that packets need, the cell runs without.
+# keeps it; the packets follow when the cell is over. Where a tool is missing that packets need, the cell runs without, and
+# one packet says where its text ends: a log may lose a last line that has no newline.
 # Exit code: the cell's own; 124 at the time limit.
 
 bm_here=$(cd "${0%/*}" && pwd) || exit 70
@@ -182,6 +183,8 @@ if [ -n "$bm_packets" ]; then
   bm_lines | awk -v nonce="$BM_NONCE" -v flag="$bm_flag" '{ print "@bacalhau " nonce " " NR " d " (NR == 1 ? flag : "-") " - " $0 }'
   bm_end='{"size":'$bm_whole',"sha256":"'${bm_sum%% *}'","pieces":'$bm_pieces'}'
   printf '@bacalhau %s %s e - - %s\n' "$BM_NONCE" "$((bm_pieces + bm_seq))" "$(bm_encode "$bm_end")"
+else
+  printf '\n@bacalhau %s 0 t n - e30=\n' "$BM_NONCE"
 fi
 bm_clean
 exit "$bm_code"

@@ -4,7 +4,8 @@ One packet is one line, newline included below 16,384 bytes, and begins on a new
 
     @bacalhau <nonce> <seq> <kind> <flags> <first 16 hex digits of the payload's sha256, or -> <payload in base64>
 
-kind   `s` started, `p` phase, `d` a piece of the result, `e` end; the payloads of s, p and e are JSON
+kind   `s` started, `p` phase, `d` a piece of the result, `e` end; `t` the text's end, where the wrapper can send no result;
+       the payloads of all but d are JSON
 flags  `n`: the newline before this packet was added by the wrapper and is none of the job's; else `-`
 
 A checksum of `-` is not checked: the shell's wrapper has only the whole blob's, in the end packet.
@@ -44,7 +45,7 @@ _LINES = 16
 _TINY = 400
 """Bytes of a bundle that compressing would hardly make smaller."""
 
-KINDS = ("s", "p", "d", "e")
+KINDS = ("s", "p", "d", "e", "t")
 OUTCOMES = ("ok", "error", "exit", "timeout")
 MAGICS = (b"BMR1", b"BMS1")
 

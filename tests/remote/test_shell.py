@@ -60,14 +60,19 @@ def test_result_bound(sh):
     assert run.bundle.truncated == ["stdout"]
 
 
-def test_missing_tools(job, tmp_path):
-    """Where base64 is missing the cell runs all the same, without packets."""
+@pytest.mark.parametrize(
+    ("code", "shown"), [("echo hi; exit 4", "hi\n"), ("printf hi; exit 4", "hi"), ("echo; exit 4", "\n"), ("exit 4", "")]
+)
+def test_missing_tools(job, tmp_path, code, shown):
+    """Where base64 is missing the cell runs all the same; the log says only where its text ends, and its text stays as it is."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("sh", "bash", "dirname", "mkdir", "ln", "rm", "sleep", "setsid", "cat"):
         (tools / name).symlink_to(shutil.which(name))
-    run = job("echo hi; exit 4", "bash", path=str(tools))
-    assert (run.code, run.raw, run.problem, run.bundle) == (4, b"hi\n", "", None)
+    run = job(code, "bash", path=str(tools))
+    assert (run.code, run.shown, run.problem, run.bundle) == (4, shown, "", None)
+    assert run.assembler.text_ended
+    assert run.raw.endswith(b"\n")
 
 
 @pytest.mark.busybox

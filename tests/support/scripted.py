@@ -256,6 +256,7 @@ class JobScript:
         self.items = [event(1, "Job submitted", "Submission")]
         self.executions: list[dict[str, Any]] = []
         self.execution = execution
+        self.meta: dict[str, str] = {}
         base = "/orchestrator/jobs/" + JOB
         server.on("GET", base, lambda _: {"Job": self.job()})
         server.on("GET", base + "/history", self._history)
@@ -266,7 +267,8 @@ class JobScript:
         self.stops: list[str] = []
 
     def job(self) -> dict[str, Any]:
-        return {"ID": JOB, "Name": "test", "Namespace": "default", "State": {"StateType": self.state, "Message": self.message}}
+        state = {"StateType": self.state, "Message": self.message}
+        return {"ID": JOB, "Name": "test", "Namespace": "default", "State": state, "Tasks": [{"Meta": self.meta}]}
 
     def _history(self, request: Request) -> dict[str, Any]:
         seen = int((request.query.get("next_token") or ["0"])[0])
