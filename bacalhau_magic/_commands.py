@@ -227,7 +227,7 @@ def show(session: Session, words: list[str]) -> Report:
         if job.phase_word == COMPLETED and done[-1].exit_code:
             facts["state"] = "failed"
         limit = _jobs.time_limit(job)
-        if done[-1].exit_code == _TIME_IS_OVER and limit is not None and job.took >= limit:
+        if done[-1].exit_code == _TIME_IS_OVER and limit is not None and _jobs.is_over_time(session, job, history):
             facts["state"] = "timed out"
             error = over_time(ref.job_id, limit)
             notes += [error.message, within(error.hint, JobOptions(timeout=limit), session.settings.policy)]

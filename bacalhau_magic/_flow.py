@@ -16,7 +16,7 @@ from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
 from ._content import Content, content_of, secrets_of
 from ._filetree import listed
-from ._hints import advise, forgotten, lacking
+from ._hints import advise, advising, forgotten, lacking
 from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES, META_SECRETS
 from ._recordings import Recording
 from ._results import cause_of, collect
@@ -131,7 +131,7 @@ def run(request: CellRequest, means: Means, emit: Emit, stop: StopRequest) -> Jo
     """Take a request through the whole path; raises before sending, and reports all that comes later in the result."""
     veil = Veil(request.secrets)
     try:
-        return _run(request, means, emit, veil, stop)
+        return _run(request, means, advising(emit, request.options, means.settings.policy), veil, stop)
     except BacalhauMagicError as problem:
         veil.error(problem)
         raise
@@ -279,6 +279,7 @@ def _sent(client: Client, packed: PackedJob, request: CellRequest, means: Means,
 
 def again(old: Job, request: CellRequest, route: Route, means: Means, emit: Emit, stop: StopRequest) -> JobResult:
     """Send the spec of a job that its server has, as a new job, and follow that."""
+    emit = advising(emit, request.options, means.settings.policy)
     packed = repacked(old, route)
     emit(Packed(len(packed.body)))
     client = means.client(route.target.endpoint)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from . import _cellnames
+from ._causes import Cause
 from ._definitions import Step
 from ._languages import BUILT_IN
 from ._packages import covered, distribution_of
 from ._policy import Policy
 from ._settingkeys import shown
-from ._stages import CellRequest, InputItem, JobResult, Target
+from ._stages import CauseFound, CellRequest, InputItem, JobEvent, JobResult, Target
 from ._suggestions import suggestion
 from .errors import BacalhauMagicError, CellSyntaxError, JobFailedError, MissingResultError, RemoteCellError
 from .options import JobOptions, spelling, value_of
@@ -109,6 +111,16 @@ def within(hint: str, options: JobOptions, policy: Policy) -> str:
             if advised[2] and value_of(name, advised[2]) > most:
                 hint = hint.replace(advised[0], f"{spelling(name)} {shown(name, most)}")
     return hint.replace(", or --long for hours", "") if policy.max.get("timeout", _DAY) < _DAY else hint
+
+
+def advised(cause: Cause, options: JobOptions, policy: Policy) -> Cause:
+    """A cause whose advice keeps within the policy, for a job of these options."""
+    return replace(cause, advice=within(cause.advice, options, policy))
+
+
+def advising(emit: Callable[[JobEvent], None], options: JobOptions, policy: Policy) -> Callable[[JobEvent], None]:
+    """`emit`, with the advice of causes kept within the policy."""
+    return lambda event: emit(CauseFound(advised(event.cause, options, policy)) if isinstance(event, CauseFound) else event)
 
 
 def _about_result(name: str, code: str) -> str:

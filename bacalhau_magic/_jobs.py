@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _flow, _marks, _secrets
 from ._causes import Cause, causes
 from ._filetree import FileTree, tree
+from ._hints import advised, advising
 from ._job import RemoteJob
 from ._joblog import read_log
 from ._ledger import Row
 from ._namespace import variable
+from ._placement import amount
 from ._session import session as current_session
 from ._stages import CellRequest, Endpoint, JobEvent, JobRef, JobResult, Route, Submitted, Target
 from ._stops import StopRequest, deliver_stops
 from ._submit import reconcile
 from ._suggestions import suggestion
-from ._wire import Execution, HistoryItem, Job
+from ._wire import Execution, HistoryItem, Job, Resources, Timeouts
 from .client import LogStreamError, Rights, check_directory, fetch_files
-from .errors import ApiError, BacalhauMagicError, NodeError, NotFoundError, OptionError
+from .errors import ApiError, BacalhauMagicError, JobTimedOutError, NodeError, NotFoundError, OptionError
 from .node import _daemon
-from .options import JobOptions
+from .options import JobOptions, value_of
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -129,7 +132,7 @@ def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | N
     def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
         route = Route(target, "it was sent before", options=request.options)
         emit(Submitted(ref, route))
-        return _flow.follow(ref, nonce, request, means, emit, stop, route)
+        return _flow.follow(ref, nonce, request, means, advising(emit, request.options, means.settings.policy), stop, route)
 
     remote = session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=False)
     session.jobs[ref.job_id] = remote
@@ -142,17 +145,29 @@ def attach(job: str = "last") -> RemoteJob:
 
 
 def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> CellRequest:
-    """What is known of a job's cell from its marks alone."""
+    """What is known of a job's cell from its marks and what it asks for."""
     _, name, names, as_, max_result = _flow.marks_of(dict(job.task.meta))
     language = session.settings.languages.get(name)
     if language is None:
         raise BacalhauMagicError(f"The job {job.id} was not made by bacalhau_magic, or its language {name!r} is not configured here.")
-    asked = {"outputs": outputs if outputs is not None else names}
+    asked = {**amounts(job), "outputs": outputs if outputs is not None else names}
     facts = {"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": _names_of_secrets(job)}
-    facts |= {"timeout": limit} if (limit := time_limit(job)) is not None else {}
     kept = secrets_of(session, job)
     options = JobOptions(**asked).over(facts)
     return CellRequest(code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook())
+
+
+def amounts(job: Job) -> dict[str, Any]:
+    """The amounts that a job asks for, as options: those that can be read."""
+    resources, timeouts = job.task.resources or Resources(), job.task.timeouts or Timeouts()
+    found: dict[str, Any] = {name: int(amount(text) or 0) for name, text in (("memory", resources.memory), ("disk", resources.disk))}
+    found |= {"cpu": amount(resources.cpu), "timeout": time_limit(job), "queue_timeout": timeouts.queue_timeout}
+    read = {}
+    for name, count in found.items():
+        if count:
+            with suppress(ValueError):
+                read[name] = value_of(name, count)
+    return read
 
 
 def time_limit(job: Job) -> float | None:
@@ -208,12 +223,35 @@ def files(session: Session, ref: JobRef, folder: Path, *, overwrite: bool = Fals
 
 
 def why(session: Session, job: Job, executions: Sequence[Execution], history: Sequence[HistoryItem], ref: JobRef) -> tuple[Cause, ...]:
-    """Why a job waits or failed, in plain words, with what its nodes report now."""
+    """Why a job waits or failed, in plain words, with what its nodes report now; its advice keeps within the policy."""
     try:
         nodes = session.client(ref.endpoint).nodes()
     except ApiError:
         nodes = []
-    return causes(history, executions, job, nodes)
+    options = JobOptions(**amounts(job))
+    return tuple(advised(cause, options, session.settings.policy) for cause in causes(history, executions, job, nodes))
+
+
+def is_over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> bool:
+    """Whether a job that ended with the exit code of a time limit was ended by its own: a cell may end with that code, too.
+
+    Where its result is not known here, the node's times tell: its program began when the node said Running, after a pull.
+    """
+    known = session.known(job.id or "")
+    if known is not None and (result := known.known_result) is not None:
+        return isinstance(result.error, JobTimedOutError)
+    limit = time_limit(job)
+    return limit is not None and ran_for(history) >= limit
+
+
+def ran_for(history: Sequence[HistoryItem]) -> float:
+    """Seconds from the last execution's beginning to what its node said last of it; 0.0 where the history tells none."""
+    last = next((item.execution_id for item in reversed(history) if item.execution_id), "")
+    its = [item for item in history if last and item.execution_id == last]
+    began = [item.time for item in its if item.event.topic == "Execution" and item.event.message == "Running"]
+    with suppress(ValueError, TypeError):
+        return (datetime.fromisoformat(its[-1].time) - datetime.fromisoformat(began[0])).total_seconds() if began else 0.0
+    return 0.0
 
 
 def log(session: Session, ref: JobRef) -> list[tuple[str, str]]:

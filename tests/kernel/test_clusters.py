@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from gateway import Authority, Gateway, gateway
 from kernels import Kernel, start
+from scripted import JOB, JobScript, Server
 
 from bacalhau_magic.node import _daemon
 
@@ -135,3 +137,23 @@ def test_doctor_in_a_batch_run(batch: Kernel) -> None:
     """In a batch run the doctor shows its value alone."""
     ran = batch.run("%bacalhau doctor")
     assert [output["type"] for output in ran.outputs] == ["execute_result"]
+
+
+@pytest.mark.parametrize(("ran", "state"), [(2, "failed"), (60, "timed out")], ids=["its own code", "time limit"])
+def test_an_exit_code_of_124_is_judged_by_the_node_s_times(folder: Path, ran: int, state: str) -> None:
+    """A job that ended with the exit code of a time limit used up its time if it ran for so long: what it waited and pulled before is no part of it."""
+    with Server() as server:
+        job = JobScript(server)
+        job.begin()
+        job.end(exit_code=124)
+        for item in job.items:
+            at = {"Running": 180, "Completed successfully": 180 + ran}.get(item["Event"]["Message"], 0)
+            item["Time"] = f"{(datetime(2026, 11, 23, 15, 55) + timedelta(seconds=at)).isoformat()}.500000001Z"
+        told = {"bacalhau-magic/timeout": "30", "bacalhau-magic/language": "bash"}
+        whole = {**job.job(), "Tasks": [{"Name": "main", "Meta": told}], "CreateTime": 1, "ModifyTime": 200 * 10**9}
+        server.on("GET", f"/orchestrator/jobs/{JOB}", {"Job": whole})
+        kernel = start(live=False, BACALHAU_API_URL=server.url)
+        said = kernel.run(f"print(get_ipython().run_line_magic('bacalhau', 'show {JOB}'))").text
+        kernel.stop()
+    assert state in said, said
+    assert ("ran longer than its time limit" in said) is (state == "timed out"), said

@@ -174,19 +174,25 @@ def test_more_memory_than_the_policy_allows_is_not_advised(shell: Kernel, tmp_pa
     ids=["used up", "no days", "less than advised"],
 )
 def test_advice_keeps_to_the_policy(shell: Kernel, tmp_path: Path, limits: str, line: str, advised: str, said: str) -> None:
-    """An error tells to ask for what the policy allows, and for no more."""
+    """An error, the card's cause, `show` and a later attach tell to ask for what the policy allows, and for no more."""
     (tmp_path / "policy.toml").write_text(f'message = "Ask in room 101."\n[max]\n{limits}\n')
     cell = f"%%bacalhau {line}\nimport time\nhold = len(bytearray(900_000_000 if 'memory' in {line!r} else 1))\ntime.sleep(20)"
     assert advised in shell.run(cell).text
     shell.run(f"import os\nos.environ['BACALHAU_MAGIC_POLICY'] = {str(tmp_path / 'policy.toml')!r}")
     under = shell.run(cell).text
     described = shell.run("%bacalhau show last").text
+    told = shell.run("[event.cause.advice for event in _bacalhau.events if hasattr(event, 'cause')]").value
+    attached = shell.run("%bacalhau attach last -o hold").text
     shell.run("del os.environ['BACALHAU_MAGIC_POLICY']")
-    assert said in under
-    assert advised not in under
+    for text in (under, described, attached):
+        assert said in text
+        assert advised not in text
     if "timeout" in limits:
         assert "ran longer than its time limit of 1.0 s" in described
-        assert said in described
+    else:
+        assert told is not None
+        assert said in told
+        assert advised not in told
 
 
 def test_a_folder_that_is_gone_is_named(shell: Kernel) -> None:
