@@ -262,7 +262,10 @@ def _usage() -> Iterator[None]:
         if alone is None:
             raise
     if alone is not None:
-        raise alone  # not in the except: a group in an error's context counts as well
+        try:
+            raise alone
+        finally:
+            alone.__context__ = None  # a group there counts as well, and whoever uses this is still handling it
 
 
 def load(shell: Any) -> None:

@@ -29,8 +29,10 @@ def test_chains_and_notes(shell: Kernel) -> None:
 def test_groups(shell: Kernel) -> None:
     """An exception group shows its parts, nested ones too."""
     text = failed(shell, "\nraise ExceptionGroup('eg', [ValueError(1), ExceptionGroup('inner', [TypeError('t')])])")
+    assert re.search(r"\n  \+ Exception Group Traceback.*\n  \|   File \"Cell In\[\d+\]\", line 1, in <module>\n", text)
     assert "ExceptionGroup: eg (2 sub-exceptions)" in text
-    assert "| TypeError: t" in text
+    assert text.count("| TypeError: t") == 1
+    assert "_magics" not in text
 
 
 @pytest.mark.parametrize(
