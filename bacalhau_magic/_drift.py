@@ -10,6 +10,7 @@ import ast
 import builtins
 import dis
 import functools
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -50,7 +51,7 @@ def codes(code: CodeType, name: str) -> Iterator[CodeType]:
 
 def is_same(a: CodeType, b: CodeType) -> bool:
     """Whether two code objects do the same; where they stand does not count."""
-    facts = [(code.co_code, code.co_names, code.co_varnames, code.co_flags) for code in (a, b)]
+    facts = [(code.co_code, code.co_names, code.co_varnames, code.co_flags & ~inspect.CO_NESTED) for code in (a, b)]
     if facts[0] != facts[1] or len(a.co_consts) != len(b.co_consts):
         return False
     return all(

@@ -7,6 +7,7 @@ FILES = {
         "cellprocess.py",
         "recorder.py",
         "runner.py",
+        "tracebacks.py",
         "codec.py",
         "scalars.py",
         "arrays.py",

@@ -11,7 +11,6 @@ _ADVICE = "Add --pip %s, or choose an --image that has it."
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
-_GROUPED, _GROUPS = 1000, 20  # exceptions of a group that are told one by one, and groups in groups
 _SHOWING = ("IPython", "matplotlib", "plotly", "_bacalhau_figures")
 
 
@@ -42,6 +41,7 @@ def run(request, here, say):
         error = {"ename": ename, "evalue": said, "traceback": "%s: %s\n" % (ename, said), "mro": [ename, "Exception"]}
         _tell(say, {"outcome": "error", "exit_code": 1, "error": error}, [])
         return 1
+    lines = _Lines(source, filename, request.get("steps", ()))
     say(b"S")
     try:
         code = _compiled(source, filename, request.get("show"))
@@ -52,7 +52,7 @@ def run(request, here, say):
         if header["exit_code"] == 0 and request.get("outputs"):
             _outputs(codec, request, space, known, redactor, header, parts, request["max_result"], files)
     except BaseException as problem:
-        header.update(outcome="error", exit_code=1, error=_described(problem, source, filename, request.get("steps", ())))
+        header.update(outcome="error", exit_code=1, error=load("tracebacks").described(problem, lines))
     displays.end(header)
     _flush()
     _tell(say, header, parts)
@@ -286,91 +286,55 @@ def _exit_code(code):
     return 1
 
 
-def _described(problem, source, filename, steps=()):
-    """The exception as facts, its traceback on the cell's own lines and without frames of ours."""
-    import linecache
-    import traceback
+class _Lines:
+    """The lines of the cell and of its definitions, for all that shows a traceback or reads a source: linecache knows them once it is imported."""
 
-    try:
+    def __init__(self, source, filename, steps):
+        self.filename = filename
+        self._source = source
+        self._steps = steps
+        if "linecache" in sys.modules:
+            self.fill(sys.modules["linecache"])
+        else:
+            sys.meta_path.insert(0, self)  # it takes longer to import than a small cell
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "linecache":
+            return None
+        sys.meta_path.remove(self)
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next(filter(None, found), None)
+        execute = getattr(spec and spec.loader, "exec_module", None)
+        if execute is not None:
+
+            def executed(module):
+                execute(module)
+                self.fill(module)
+
+            spec.loader.exec_module = executed
+        return spec
+
+    def fill(self, linecache):
+        for step in self._steps:
+            if step.get("source"):
+                self._add(linecache, "definition of " + step["name"], step["source"])
+        self._add(linecache, self.filename, self._text())
+
+    @staticmethod
+    def _add(linecache, name, text):
+        import io
+
+        linecache.cache[name] = (len(text), None, io.StringIO(text + "\n", None).readlines(), name)
+
+    def _text(self):
         import io
         import tokenize
 
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-        text = source.decode(encoding, "replace")
-    except SyntaxError:
-        text = source.decode("utf-8", "replace")
-    lines = [line + "\n" for line in text.splitlines()]
-    linecache.cache[filename] = (len(source), None, lines, filename)
-    for step in steps:
-        if step.get("source"):
-            name = "definition of " + step["name"]
-            linecache.cache[name] = (len(step["source"]), None, step["source"].splitlines(True), name)
-    _trim(problem, filename, set())
-    kind = type(problem)
-    try:
-        told = "".join(traceback.format_exception(kind, problem, problem.__traceback__))
-    except Exception:
-        told = "%s (its traceback can't be shown)\n" % kind.__name__
-    try:
-        evalue = str(problem)
-    except Exception:
-        evalue = "<unprintable %s>" % kind.__name__
-    facts = {"ename": kind.__name__, "evalue": evalue, "traceback": told, "mro": _mro(kind)}
-    group = _group(problem, [_GROUPED])
-    return dict(facts, exceptions=group) if group else facts
-
-
-def _mro(kind):
-    return [base.__name__ for base in kind.__mro__ if base is not object]
-
-
-def _group(problem, left, depth=0):
-    """The exceptions in a group as facts, up to so many (`left`, a list of one number) and so deep; empty for another exception."""
-    import traceback
-
-    found = []
-    if depth > _GROUPS or "BaseExceptionGroup" not in _mro(type(problem)):
-        return found
-    for error in getattr(problem, "exceptions", ()):
-        left[0] -= 1
-        if left[0] < 0:
-            break
         try:
-            told, evalue = "".join(traceback.format_exception(type(error), error, error.__traceback__)), str(error)
-        except Exception:
-            told = evalue = "<unprintable %s>" % type(error).__name__
-        facts = {"ename": type(error).__name__, "evalue": evalue, "traceback": told, "mro": _mro(type(error))}
-        inner = _group(error, left, depth + 1)
-        found.append(dict(facts, exceptions=inner) if inner else facts)
-    return found
-
-
-def _trim(problem, filename, seen):
-    """Cuts the frames above the cell off an exception and all that it carries."""
-    waiting = [problem]
-    while waiting:
-        error = waiting.pop()
-        if error is None or id(error) in seen:
-            continue
-        seen.add(id(error))
-        frame = error.__traceback__
-        while frame is not None and frame.tb_frame.f_code.co_filename != filename:
-            frame = frame.tb_next
-        if frame is None:
-            frame = error.__traceback__
-            while frame is not None and frame.tb_frame.f_globals.get("__name__") == __name__:
-                frame = frame.tb_next
-        under = frame
-        while under is not None and under.tb_next is not None:
-            if under.tb_next.tb_frame.f_globals.get("__name__") == __name__:
-                under.tb_next = None  # input()
-            under = under.tb_next
-        try:
-            error.__traceback__ = frame
-            waiting += [error.__cause__, error.__context__]
-            waiting += getattr(error, "exceptions", None) or ()
-        except Exception:
-            continue
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(self._source).readline)
+        except SyntaxError:
+            encoding = "utf-8"
+        return self._source.decode(encoding, "replace")
 
 
 def _flush():

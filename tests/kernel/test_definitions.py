@@ -38,6 +38,10 @@ def outer(n):
     def inner(): return n
     return inner
 closure = outer(3)
+def around():
+    def nested(n): return n * factor
+    return nested
+nested = around()
 bare = lambda: 1
 def uses_lock(): return lock
 def uses_ghost(): return ghost.x
@@ -80,6 +84,7 @@ def defined(shell: Kernel) -> None:
         ("run(later, 4)", "8"),
         ("run(decorated, 1)", "101"),
         ("run(cached, 1)", "4"),
+        ("run(nested, 2)", "6"),
         ("run(max, 1, 2), run(math.hypot, 3, 4), run(int, '7')", "(2, 5.0, 7)"),
         ("submit(main, 1).result()", "([1], {'a': 1}, 0.0, 0)"),
         ("run(len, [Point(1)] * 2)", "2"),

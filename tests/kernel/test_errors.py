@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -24,6 +25,22 @@ def test_chains_and_notes(shell: Kernel) -> None:
     )
     assert "line 5, in <module>\n    raise RuntimeError('outer') from e\nRuntimeError: outer" in text
     assert shell.run("import sys; sys.last_value.traceback_text.count('Traceback')").value == "2"
+
+
+def test_the_cell_reads_its_own_lines(shell: Kernel) -> None:
+    """What the cell itself prints of an exception has its lines, and `inspect` finds them, a function's of the notebook as well."""
+    shell.run("def sent(x):\n    return 1 / x")
+    ran = shell.run(
+        "%%bacalhau -i sent\nimport inspect, traceback, warnings\nodd = '\x0c\u2028'\ntry: sent(0)\n"
+        "except ZeroDivisionError: traceback.print_exc()\nwarnings.warn('careful')\ndef own():\n    return 2\n"
+        "inspect.getsource(own) + inspect.getsource(sent)"
+    )
+    assert ran.value is not None, ran.text
+    assert ast.literal_eval(ran.value) == "def own():\n    return 2\ndef sent(x):\n    return 1 / x\n"
+    said = ran.stream("stderr")
+    assert "line 3, in <module>\n    try: sent(0)\n" in said
+    assert "line 2, in sent\n    return 1 / x\n" in said
+    assert "UserWarning: careful\n  warnings.warn('careful')\n" in said
 
 
 def test_groups(shell: Kernel) -> None:
