@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ._gpus import is_connected
@@ -125,11 +125,15 @@ def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -
         if item.execution_id and (str(item.event.details.get("IsError", "")).lower() == "true" or _OVER.search(item.event.message))
     ]
     known = {failure.execution for failure in found}
-    return found + [
-        _failure(execution.id, execution.node_id, execution.compute_state.message, "", execution.compute_state.details)
-        for execution in executions
-        if execution.compute == ExecutionState.FAILED and execution.id not in known
-    ]
+    alike = {_masked(failure.message): failure for failure in found}
+    for execution in executions:
+        if execution.compute == ExecutionState.FAILED and execution.id not in known:
+            state = execution.compute_state
+            own = _failure(execution.id, execution.node_id, state.message, "", state.details)
+            # A record has the words alone, and may be faster than the history: the same words are the same failure.
+            like = alike.get(_masked(own.message))
+            found.append(replace(like, execution=own.execution, node=own.node) if like else own)
+    return found
 
 
 _ENDED = re.compile(r"node has disappeared|due to node restart", re.IGNORECASE)

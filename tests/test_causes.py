@@ -6,7 +6,7 @@ import pytest
 from scripted import NODE, event, recording
 
 from bacalhau_magic._causes import Cause, causes, main
-from bacalhau_magic._wire import HistoryItem, Job, NodeState
+from bacalhau_magic._wire import Execution, HistoryItem, Job, NodeState
 
 NODES = [NodeState.model_validate(node) for node in recording("nodes")["Nodes"]]
 OTHER = "n-bbbbbbbb-9704-40b8-a87a-1b6b42761e17"
@@ -52,6 +52,17 @@ def test_two_failures_alike_would_repeat() -> None:
     assert cause(*twice).repeats
     assert not cause(*twice, nodes=[*NODES, other()]).repeats
     assert not cause(twice[0], ("e-2", NODE, "no space left on device")).repeats
+
+
+def test_record_that_is_faster_than_the_history_changes_no_cause() -> None:
+    """A second try of which the record has only the words, and the history nothing yet, failed as the first did: its image can't be pulled."""
+    told = history(("e-1", NODE, "Error response from daemon: no such host"), ("e-2", NODE, ""))[:-1]
+    told[1] = told[1].model_copy(update={"event": told[1].event.model_copy(update={"topic": "Exec Scanning"})})
+    state = {"StateType": "Failed", "Message": "Error response from daemon: no such host"}
+    record = Execution.model_validate({"ID": "e-2", "NodeID": NODE, "ComputeState": state})
+    found = main(causes(told, (record,), JOB, NODES))
+    assert found
+    assert (found.kind, found) == ("image", main(causes(told, (), JOB, NODES)))
 
 
 def test_unknown_nodes_are_not_no_nodes() -> None:
