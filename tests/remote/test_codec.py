@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import decimal
 import enum
 import fractions
 import math
@@ -19,15 +20,25 @@ from hypothesis import strategies as st
 from bacalhau_magic.remote import codec
 
 texts = st.text(st.characters(), max_size=20)  # lone surrogates as well
+offsets = st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23))
+zones = st.none() | st.timezones() | st.builds(datetime.timezone, offsets) | st.builds(datetime.timezone, offsets, texts)
+names = st.text(st.characters(exclude_characters="\0"), max_size=8)
 leaves = (
     st.none() | st.booleans() | st.integers() | st.integers(-(2**200), 2**200) | st.floats() | st.complex_numbers() | texts | st.binary()
-    | st.dates() | st.times() | st.timedeltas() | st.datetimes(timezones=st.none() | st.timezones()) | st.decimals(allow_nan=False) | st.fractions() | st.uuids()
+    | st.dates() | st.times(timezones=zones) | st.timedeltas() | st.datetimes(timezones=zones) | st.decimals().filter(lambda number: not number.is_snan()) | st.fractions() | st.uuids()
+    | st.builds(range, st.integers(), st.integers(), st.integers().filter(bool))
+    | st.sampled_from([pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.Path]).flatmap(lambda kind: st.lists(names, max_size=3).map(lambda parts: kind(*parts)))
 )  # fmt: skip
 hashables = st.recursive(leaves, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=5)
 values = st.recursive(
     leaves,
     lambda inner: (
-        st.lists(inner, max_size=10) | st.tuples(inner) | st.dictionaries(hashables, inner, max_size=4) | st.sets(hashables, max_size=3)
+        st.lists(inner, max_size=10)
+        | st.tuples(inner)
+        | st.dictionaries(hashables, inner, max_size=4)
+        | st.sets(hashables, max_size=3)
+        | st.binary().map(bytearray)
+        | st.dictionaries(hashables, inner, max_size=3).map(collections.OrderedDict)
     ),
     max_leaves=20,
 )
@@ -53,6 +64,10 @@ def same(a, b):
         return not rest
     if isinstance(a, complex):
         return same(a.real, b.real) and same(a.imag, b.imag)
+    if isinstance(a, decimal.Decimal):
+        return a.as_tuple() == b.as_tuple()
+    if isinstance(a, (datetime.datetime, datetime.time)):
+        return (str(a.replace(tzinfo=None)), repr(a.tzinfo), a.fold) == (str(b.replace(tzinfo=None)), repr(b.tzinfo), b.fold)
     return a == b
 
 

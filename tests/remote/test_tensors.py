@@ -109,6 +109,38 @@ def test_any_tensor(name, shape, turned, data):
     assert not got.requires_grad
 
 
+names = st.text(max_size=5)
+trees = st.recursive(
+    st.lists(st.floats(width=32), max_size=4) | st.integers(),
+    lambda inner: st.dictionaries(names, inner, max_size=3) | st.dictionaries(names, inner, max_size=3).map(collections.OrderedDict) | st.lists(inner, max_size=3),
+)  # fmt: skip
+
+
+@given(st.dictionaries(names, trees, max_size=3))
+def test_any_nested_state(tree):
+    """Dicts of dicts of tensors, OrderedDicts and lists among them, come back of the same kinds, each tensor bit by bit."""
+    torch = _torch()
+
+    def made(part):
+        if isinstance(part, dict):
+            return type(part)((name, made(inner)) for name, inner in part.items())
+        if isinstance(part, list):
+            return torch.tensor(part) if all(isinstance(one, float) for one in part) else [made(inner) for inner in part]
+        return part
+
+    def same(a, b):
+        if isinstance(a, torch.Tensor):
+            return equal(torch, a, b)
+        if isinstance(a, dict):
+            return type(a) is type(b) and list(a) == list(b) and all(same(a[name], b[name]) for name in a)
+        if isinstance(a, list):
+            return len(a) == len(b) and all(map(same, a, b))
+        return a == b
+
+    state = made(tree)
+    assert same(state, back(state))
+
+
 def test_state_dict():
     """A model's state_dict comes back as it was: an OrderedDict of tensors with its metadata; a parameter as a parameter."""
     torch = _torch()
