@@ -61,7 +61,7 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
                 )
             )
     if problems:
-        return Read(outputs=outputs, error=_first(problems))
+        return Read(outputs=outputs, error=_first(problems, outputs, result.ref.short_id))
     if "value" in bundle.parts and not options.outputs:
         value, problem = _decoded(bundle.parts["value"], "", job_id, options)
         if problem:
@@ -111,11 +111,15 @@ def read_value(path: str | PathLike[str]) -> Any:
         raise CorruptResultError(f"{place.name} can't be read: {problem}.") from None
 
 
-def _first(problems: Sequence[ResultError]) -> ResultError:
+def _first(problems: Sequence[ResultError], outputs: Mapping[str, Any], job: str) -> ResultError:
+    """The first problem, which names the others too, and how to come to the names that were read."""
     first = problems[0]
     others = ", ".join(repr(problem.name) for problem in problems[1:])
     if others:
         first.message += f" The same goes for {others}."
+    if outputs:
+        names = ",".join(outputs)
+        first.hint += f"{' ' if first.hint else ''}What came back beside it: %bacalhau attach {job} -o {names}"
     return first
 
 

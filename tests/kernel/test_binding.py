@@ -62,6 +62,12 @@ def test_partial(shell: Kernel) -> None:
     assert shell.run("_bacalhau.outputs, _bacalhau.bind(partial=True), h").value == "({'h': 1}, (), 1)"
     used = shell.run("str(i)")
     assert used.error is not None
+    ran = shell.run("%%bacalhau -o h,i,other\nh, i, other = 2, object(), 3")
+    assert ran.error is not None
+    hint = ran.text.rpartition("What came back beside it: ")[2].strip()
+    assert hint.startswith("%bacalhau attach j-")
+    shell.run(hint)
+    assert shell.run("h, other").value == "(2, 3)"
 
 
 def test_odd_values_in_and_out(shell: Kernel) -> None:
