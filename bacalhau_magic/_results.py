@@ -230,7 +230,7 @@ def _without_bundle(
             hint="Choose another image, or --as text.",
         )
     else:
-        doubt = ", which may lack a last line that has no newline" if ended.unproven else ""
+        doubt = ", which may lack its last line" if ended.unproven else ""
         result = replace(result, verified=False, notices=(f"The result was not verified: it comes from the job's log alone{doubt}.",))
         read = of_stdout(result, language, options, truncated=len(ended.stdout) >= options.max_result)
         if read.error is None:

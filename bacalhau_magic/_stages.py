@@ -388,7 +388,7 @@ class Ended:
     cut: bool = False
     """The log of a job that ran to its end was not read to its end, so what is here need not be all of it."""
     unproven: bool = False
-    """Nothing shows that the text is whole: a log may close without a last line that has no newline."""
+    """Nothing shows that the text is whole: a log may close without its last line."""
     silent: bool = False
     """And that is because the node has not served it yet: the last stream was open and said nothing."""
 

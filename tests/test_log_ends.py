@@ -98,7 +98,7 @@ def test_text_that_may_lack_its_end_is_said_to(server: Server, client: Client, t
     ref, end = watched(client)
     result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
     assert (end.unproven, result.error, result.stdout) == (not proven, None, text)
-    assert ("may lack a last line" in result.notices[0]) is not proven
+    assert ("may lack its last line" in result.notices[0]) is not proven
 
 
 def test_excerpt_takes_nothing_back(server: Server, client: Client) -> None:

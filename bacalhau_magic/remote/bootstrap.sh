@@ -1,7 +1,7 @@
 # Runs a cell by its command in a job: `sh .bacalhau/bootstrap.sh OUTPUTS`; the rest stands in request.sh beside it.
 # POSIX sh (dash, busybox, bash). It owns the real stdout: the cell writes into a fifo, `tee` copies it as it comes and
 # keeps it; the packets follow when the cell is over. Where a tool is missing that packets need, the cell runs without, and
-# one packet says where its text ends: a log may lose a last line that has no newline.
+# one packet says where its text ends: a log may lose its last line, that without a newline above all.
 # Exit code: the cell's own; 124 at the time limit.
 
 bm_here=$(cd "${0%/*}" && pwd) || exit 70

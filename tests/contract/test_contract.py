@@ -105,6 +105,8 @@ def test_jobs_are_watched_to_their_end(place: Place, scenario: str) -> None:
     assert end.record.state == COMPLETED
     if end.cut:
         assert not place.keeps_logs
+    elif end.unproven and not place.keeps_logs:
+        assert PRINTED[scenario].startswith(end.stdout)  # the value says that its last line may be missing
     else:
         assert end.stdout == PRINTED[scenario]
     assert end.stderr == {"hello": "err\n", "slow-lines": "".join(f"e {i}\n" for i in range(5))}.get(scenario, "")
