@@ -64,9 +64,10 @@ class ShellDisplay(Display):
         options = job.request.options
         live = self._front.place() != "batch" and self._front.kernel is not None
         facts = self._receipt(job, live=live)
-        shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result)), facts)
+        failure = job.snapshot.failure
+        shown = view.close(job.snapshot, None if options.quiet else bundle(outcome_of(result), failure), facts)
         value = None
-        for output in outputs(result, options, receipt=facts, log_shown=view.shows_log):
+        for output in outputs(result, options, failure=failure, receipt=facts, log_shown=view.shows_log):
             if output.kind == "value":
                 value = output.value
                 if result.error is not None and job.request.shows_value:

@@ -47,14 +47,17 @@ def outcome_of(result: JobResult) -> Outcome:
     return "stopped" if isinstance(result.error, JobStoppedError | JobInterruptedError) else "failed"
 
 
-def outputs(result: JobResult, options: JobOptions, *, receipt: Mapping[str, Any] | None = None, log_shown: bool = False) -> list[Output]:
+def outputs(
+    result: JobResult, options: JobOptions, *, failure: str = "", receipt: Mapping[str, Any] | None = None, log_shown: bool = False
+) -> list[Output]:
     """Everything that a finished job shows, in order.
 
-    `receipt` is the bundle's metadata; `log_shown` says that a view has shown the log and leaves it on the screen.
+    `failure` is the title of a failure, `receipt` the bundle's metadata; `log_shown` says that a view has shown the log and leaves it
+    on the screen.
     """
     shown: list[Output] = []
     if not options.quiet:
-        shown.append(Output("bundle", bundle(outcome_of(result)), receipt or {}))
+        shown.append(Output("bundle", bundle(outcome_of(result), failure), receipt or {}))
     python = options.lang == "python"
     parsed = not python and result.error is None and (result.has_value or bool(result.outputs))
     # A recording is as hostile as a node, and not the one that the line trusts.

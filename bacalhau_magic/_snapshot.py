@@ -175,11 +175,18 @@ class Snapshot:
     @property
     def title(self) -> str:
         """The state in a few words, as the card's first text: "Running", "Out of memory"."""
-        if self.phase == "failed":
-            return _FAILURES.get(self.cause.kind if self.cause else "timeout" if self.timed_out else "", _TITLES["failed"])
+        if self.failure:
+            return self.failure
         if self.phase == "waiting" and self.node:
             return "Waiting for room"
         return _TITLES[self.phase]
+
+    @property
+    def failure(self) -> str:
+        """The title of a failure that has one of its own: "Timed out"; else ""."""
+        if self.phase != "failed":
+            return ""
+        return _FAILURES.get(self.cause.kind if self.cause else "timeout" if self.timed_out else "", "")
 
     @property
     def place(self) -> str:

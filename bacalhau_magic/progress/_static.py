@@ -45,14 +45,19 @@ _TONES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def bundle(outcome: Outcome) -> dict[str, Any]:
-    """The MIME data that a job leaves in a notebook: constant for an outcome."""
+def bundle(outcome: Outcome, failure: str = "") -> dict[str, Any]:
+    """The MIME data that a job leaves in a notebook: constant for an outcome. `failure` is the title of one with a name of its own."""
     icon, title, colour = _LOOK[outcome]
+    title = failure or title
     return {
-        "text/plain": f"bacalhau: {outcome}",
-        "text/html": _HTML.format(icon=icon, title=title, colour=colour, more=""),
-        MIME_TYPE: {"version": 1, "outcome": outcome},
+        "text/plain": f"bacalhau: {title[:1].lower()}{title[1:]}",
+        "text/html": _HTML.format(icon=icon, title=escape(title), colour=colour, more=""),
+        MIME_TYPE: {"version": 1, "outcome": outcome, **_named(failure)},
     }
+
+
+def _named(failure: str) -> dict[str, str]:
+    return {"failure": failure} if failure else {}
 
 
 def live(snapshot: Drawn) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def receipt(snapshot: Snapshot, *, keep: Literal["live", "always", "never"] = "l
         "started": datetime.fromtimestamp(snapshot.started, UTC).isoformat(timespec="seconds"),
         "seconds": round(snapshot.elapsed, 1) if snapshot.is_over else None,
         "outcome": snapshot.phase if snapshot.is_over else "",
+        **_named(snapshot.failure),
         "result": snapshot.brought,
         "route": snapshot.route,
         "notices": list(snapshot.notices),

@@ -220,6 +220,8 @@ export interface IReceipt {
   seconds: number | null;
   /** How it ended; null where that is not known, as of a job that went on when its kernel ended. */
   outcome: Outcome | null;
+  /** The title of a failure that has one of its own, such as "Timed out". */
+  failure: string;
   /** What it brought back, such as "bound: scores (list of 3)". */
   result: string;
   route: string;
@@ -234,6 +236,11 @@ const isOutcome = oneOf<Outcome>("completed", "failed", "stopped", "submitted");
 export function outcome(data: unknown): Outcome | null {
   if (!isRecord(data) || data["version"] !== 1) return null;
   return isOutcome(data["outcome"]) ? data["outcome"] : null;
+}
+
+/** The title of an output's failure, "" where it has none of its own. */
+export function failure(data: unknown): string {
+  return isRecord(data) && isText(data["failure"]) ? data["failure"] : "";
 }
 
 /** The receipt in an output's metadata; what is missing or of another type is left empty. */
@@ -252,6 +259,7 @@ export function receipt(metadata: unknown): IReceipt {
     started: text("started"),
     seconds: isNumber(seconds) ? seconds : null,
     outcome: isOutcome(found["outcome"]) ? found["outcome"] : null,
+    failure: failure(found),
     result: text("result"),
     route: text("route"),
     notices: listOf(isText)(notices) ? notices : [],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nbclient import NotebookClient
+from panels import shot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -146,3 +147,22 @@ def test_a_card_comes_back_after_a_reload(lab: Any, page: Any) -> None:
     title(page, "Running")
     page.locator(".bm-stop").click()
     page.wait_for_function("document.querySelector('.bm-title')?.textContent !== 'Running'", timeout=60_000)
+
+
+def test_a_failure_keeps_its_words(lab: Any, page: Any) -> None:
+    """A job whose time was over is called so where its card was, in what is saved, after a reload, and where a background job's receipt stands."""
+    late = "--timeout 1s\nimport time; time.sleep(30)"
+    lab.write("late.ipynb", LOAD, f"%%bacalhau --no-raise-error {late}", f"%%bacalhau --bg {late}")
+    lab.open(page, "late.ipynb")
+    lab.run_all(page)
+    lab.done(page, 2)
+    title(page, "Timed out")
+    assert outputs(page)[0].startswith("✕Timed out")
+    lab.save(page)
+    saved = [cell["outputs"][0] for cell in lab.read("late.ipynb")["cells"][1:]]
+    assert saved[0]["data"]["text/plain"] == "bacalhau: timed out"
+    assert saved[1]["metadata"]["bacalhau"]["failure"] == "Timed out"
+    lab.open(page, "late.ipynb")
+    page.locator(".bj-receipt").nth(1).wait_for()
+    shot(page, "receipts-timed-out")
+    assert all(text.startswith("✕Timed out") for text in page.locator(".bj-receipt").all_text_contents())

@@ -205,6 +205,7 @@ def test_timeout_keeps_what_was_printed(batch: Kernel) -> None:
     assert ran.error is not None
     assert ran.error[0] == "JobTimedOutError"
     assert ran.stream("stdout") == "first\n"
+    assert ran.text.startswith("bacalhau: timed out\n")
     assert batch.run("import sys; sys.last_value.phase, sys.last_value.limit").value == "('cell', 1.0)"
 
 

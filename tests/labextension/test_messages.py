@@ -48,6 +48,9 @@ DONE = Snapshot(
     sentence="bound: scores (list)",
     notices=("Not isolated.",),
 )
+LATE = Snapshot(
+    started=1_700_000_000.0, now=1_700_000_005.0, phase="failed", language="bash", job_id="j-5", sentence="Too long.", timed_out=True
+)
 
 
 def messages() -> dict[str, Any]:
@@ -70,7 +73,11 @@ def messages() -> dict[str, Any]:
             _comm.answer("r-1", [{"node": "n-1"}]),
             _comm.answer("r-2", problem="Its node does not answer."),
         ],
-        "outputs": [{"data": bundle("completed"), "metadata": receipt(DONE, live=True)}, {"data": bundle("submitted"), "metadata": {}}],
+        "outputs": [
+            {"data": bundle("completed"), "metadata": receipt(DONE, live=True)},
+            {"data": bundle("submitted"), "metadata": {}},
+            {"data": bundle("failed", LATE.failure), "metadata": receipt(LATE, live=True)},
+        ],
     }
 
 

@@ -31,6 +31,19 @@ def test_a_bundle_is_constant_for_an_outcome(outcome: str) -> None:
     assert re.sub(r"<[^>]*>", "", data["text/html"])[1:] == outcome.capitalize()
 
 
+def test_a_failure_has_its_own_title() -> None:
+    """What the card and the lists call a failure its bundle and receipt call it too; one without a name of its own has failed."""
+    late = Snapshot(started=0, now=0).after(Finished("failed", "Too long.", timed_out=True), 1)
+    plain = Snapshot(started=0, now=0).after(Finished("failed", "ValueError: no"), 1)
+    data = bundle("failed", late.failure)
+    assert data["text/plain"] == f"bacalhau: {late.title.lower()}" == "bacalhau: timed out"
+    assert re.sub(r"<[^>]*>", "", data["text/html"])[1:] == late.title
+    assert data[MIME_TYPE] == {"version": 1, "outcome": "failed", "failure": "Timed out"}
+    assert receipt(late, live=True)["bacalhau"]["failure"] == "Timed out"
+    assert bundle("failed", plain.failure) == bundle("failed")
+    assert "failure" not in receipt(plain, live=True)["bacalhau"]
+
+
 def test_bundles_tell_outcomes_apart() -> None:
     """Each outcome looks its own way."""
     assert len({bundle(outcome)["text/html"] for outcome in OUTCOMES}) == len(OUTCOMES)

@@ -1,5 +1,5 @@
 import messages from "../../../tests/data/labextension/messages.json";
-import { heard, outcome, receipt } from "../protocol";
+import { failure, heard, outcome, receipt } from "../protocol";
 
 describe("what a kernel says", () => {
   test("every message of Python's golden file passes the guards", () => {
@@ -43,10 +43,14 @@ describe("what a kernel says", () => {
 
 describe("what an output holds", () => {
   test("outcome and receipt are read", () => {
-    const [completed, submitted] = messages.outputs;
+    const [completed, submitted, failed] = messages.outputs;
     const key = "application/vnd.bacalhau.job+json";
     expect(outcome(completed?.data[key])).toBe("completed");
     expect(outcome(submitted?.data[key])).toBe("submitted");
+    expect(outcome(failed?.data[key])).toBe("failed");
+    expect(failure(failed?.data[key])).toBe("Timed out");
+    expect(failure(completed?.data[key])).toBe("");
+    expect(receipt(failed?.metadata)).toMatchObject({ outcome: "failed", failure: "Timed out" });
     expect(receipt(completed?.metadata)).toMatchObject({
       job: "j-1",
       node: "n-2e2b7e09",
@@ -59,6 +63,7 @@ describe("what an output holds", () => {
   test("what is not ours is refused or left empty", () => {
     expect(outcome({ version: 1, outcome: "<b>" })).toBeNull();
     expect(outcome([])).toBeNull();
+    expect(failure({ version: 1, failure: 5 })).toBe("");
     const empty = {
       job: "",
       name: "",
@@ -66,6 +71,7 @@ describe("what an output holds", () => {
       started: "",
       seconds: null,
       outcome: null,
+      failure: "",
       result: "",
       route: "",
       notices: [],

@@ -7,7 +7,7 @@ import { ITranslator, nullTranslator, TranslationBundle } from "@jupyterlab/tran
 import { ISignal, Signal } from "@lumino/signaling";
 import { PanelLayout, Widget } from "@lumino/widgets";
 
-import { IReceipt, Outcome, outcome, receipt } from "../protocol";
+import { failure, IReceipt, Outcome, outcome, receipt } from "../protocol";
 import { NAME, PluginIDs } from "../tokens";
 
 const MIME_TYPE = "application/vnd.bacalhau.job+json";
@@ -76,9 +76,11 @@ class Receipt extends Widget {
 
   renderModel(model: Model): Promise<void> {
     const facts = receipt(model.metadata);
-    const said = outcome(model.data[MIME_TYPE]);
+    const data = model.data[MIME_TYPE];
+    const said = outcome(data);
     // A background job's output says for ever that it was sent; how it ended stands beside it.
-    this.node.replaceChildren(drawn(said === "submitted" ? (facts.outcome ?? said) : said, facts, this.trans));
+    const known = said === "submitted" ? (facts.outcome ?? said) : said;
+    this.node.replaceChildren(drawn(known, failure(data) || facts.failure, facts, this.trans));
     return Promise.resolve();
   }
 }
@@ -144,10 +146,10 @@ class LiveCard extends Widget {
   private shown = "null";
 }
 
-function drawn(said: Outcome | null, facts: IReceipt, trans: TranslationBundle): HTMLElement {
+function drawn(said: Outcome | null, failed: string, facts: IReceipt, trans: TranslationBundle): HTMLElement {
   const titles: Record<Outcome, string> = {
     completed: trans.__("Completed"),
-    failed: trans.__("Failed"),
+    failed: failed || trans.__("Failed"),
     stopped: trans.__("Stopped"),
     submitted: trans.__("Submitted"),
   };
