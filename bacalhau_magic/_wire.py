@@ -321,11 +321,6 @@ class NodeState(Wire):
         return told if told is not None else bool(_NEWER_LABELS & self.info.labels.keys())
 
 
-class LogLine(Wire):
-    type: int = 0
-    line: str = ""
-
-
 class SubmitAnswer(Wire):
     job_id: str = Field(default="", alias="JobID")
     evaluation_id: str = Field(default="", alias="EvaluationID")

@@ -6,7 +6,6 @@ break. It can be closed from another thread at any time.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -14,8 +13,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
+from pydantic_core import from_json
+
 from .. import _wire
-from ..errors import ApiError, UnexpectedAnswerError
+from ..errors import ApiError, BacalhauMagicError, UnexpectedAnswerError
 from ._answers import answer_problem
 from ._problems import clean, of_library
 from ._transport import authorization, proxy_for, tls_context
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .._stages import Endpoint
 
 _MAX_FRAME = 4_000_000
+_JOINED = 1 << 16
+"""Characters of lines that are there already and are given as one text: a flood of short lines costs no turn each."""
 _LOGGER = logging.getLogger("bacalhau_magic.logs")
 _LOGGER.addHandler(logging.NullHandler())
 """Else a stream that is closed here while the server writes leaves websockets' traceback on the notebook's stderr."""
@@ -36,7 +39,7 @@ class LogStreamError(ApiError):
 
 
 class LogStream:
-    """One open log stream: an iterator of (stream, text), where stream is `_wire.STDOUT` or `_wire.STDERR`.
+    """One open log stream: an iterator of (stream, text), where stream is `_wire.STDOUT` or `_wire.STDERR`, and text one line or more.
 
     The iteration ends when the stream is closed, here or there. It raises LogStreamError for an error frame,
     UnreachableError when the connection breaks, TimeoutError after `silence` seconds without a frame.
@@ -56,39 +59,68 @@ class LogStream:
         self.close()
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
+        stream, size = _wire.STDOUT, 0
+        held: list[str] = []
+        try:
+            for line in self._lines():
+                if held and (line is None or line[0] != stream or size >= _JOINED):
+                    yield stream, "".join(held)
+                    held, size = [], 0
+                if line is not None:
+                    stream = line[0]
+                    held.append(line[1])
+                    size += len(line[1])
+        except BacalhauMagicError:
+            if held:
+                yield stream, "".join(held)
+            raise
+        if held:
+            yield stream, "".join(held)
+
+    def _lines(self) -> Iterator[tuple[int, str] | None]:
+        """The frames' lines, and None where no other is there at once."""
         from websockets.exceptions import ConnectionClosedOK, WebSocketException
 
+        wait = self.silence
         while not self._closed.is_set():
             try:
-                frame = self._connection.recv(self.silence)
+                frame = self._connection.recv(wait)
             except TimeoutError:
                 if self._closed.is_set():
                     return
-                raise
+                if wait != 0:
+                    raise
+                yield None
+                wait = self.silence
+                continue
             except ConnectionClosedOK:
                 return
             except (WebSocketException, OSError) as error:
                 if self._closed.is_set():
                     return
                 raise of_library(error, self._label, "GET", self._url) from error
+            wait = 0
             line = self._line(frame)
             if line is not None:
                 yield line
 
     def _line(self, frame: str | bytes) -> tuple[int, str] | None:
         try:
-            value = json.loads(frame)
+            value = from_json(frame)
             problem = value.get("error")
-            line = _wire.LogLine.model_validate({"Type": 0, "Line": ""} | {k: v for k, v in (value.get("value") or {}).items() if v})
+            line = value.get("value") or {}
+            kind, text = line.get("Type"), line.get("Line") or ""
+            if not isinstance(text, str):
+                raise ValueError
         except (ValueError, AttributeError, RecursionError) as error:
             raise UnexpectedAnswerError(
                 f"{self._label} sent a log frame that is not what was agreed.", method="GET", url=self._url
             ) from error
         if problem:
             raise LogStreamError(clean(str(problem)), method="GET", url=self._url)
-        if not line.line:
+        if not text:
             return None
-        return (_wire.STDERR if line.type == _wire.STDERR else _wire.STDOUT), line.line
+        return (_wire.STDERR if kind == _wire.STDERR else _wire.STDOUT), text
 
     def close(self) -> None:
         """Close the stream at once, from any thread; no farewell is waited for, because servers don't answer it."""

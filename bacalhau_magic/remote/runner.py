@@ -11,6 +11,7 @@ _ADVICE = "Add --pip %s, or choose an --image that has it."
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
+_LONG = 1 << 20  # bytes of an input that is worth loading a module for
 _SHOWING = ("IPython", "matplotlib", "plotly", "_bacalhau_figures")
 
 
@@ -162,7 +163,7 @@ def _defined(codec, request, here, space):
 
 def _variable(codec, request, here, name):
     with open(os.path.join(here, "vars", name + ".bin"), "rb") as file:
-        data = file.read()
+        data = _content(file)
     try:
         return codec.loads(data, trusted=True, pickles=request.get("pickles", False))
     except codec.MissingLibrary as problem:
@@ -172,6 +173,18 @@ def _variable(codec, request, here, name):
         ) from problem
     except codec.CodecError as problem:
         raise _InputError("The input %s can't be read where the cell runs: %s." % (name, problem)) from problem
+
+
+def _content(file):
+    """A file's bytes; of a long one where they lie: the value is made of them, and they are not held beside it."""
+    if os.fstat(file.fileno()).st_size >= _LONG:
+        try:
+            import mmap
+
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ImportError, OSError):
+            pass  # not every file system can
+    return file.read()
 
 
 def _compiled(source, filename, show):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from scripted import JOB, Request, Server
+from scripted import JOB, Request, Server, Socket
 
 from bacalhau_magic._stages import Credential, Endpoint
-from bacalhau_magic.client import Client
+from bacalhau_magic.client import Client, LogStreamError
 from bacalhau_magic.client._budget import Budget
 from bacalhau_magic.errors import (
     ApiError,
@@ -255,6 +255,29 @@ def test_log_stream_redirect_loses_the_credential(server: Server, client: Client
             pass
         assert server.requests[0].headers["authorization"] == "Bearer secret-key"
         assert all("authorization" not in request.headers for request in other.requests)
+
+
+def test_a_flood_of_lines_comes_as_few_texts(server: Server, client: Client) -> None:
+    """Lines that are there already come together, in order and each stream's apart; an error frame comes after what was before it."""
+    sent = threading.Event()
+
+    def flood(stream: Socket, _: int) -> None:
+        for number in range(600):
+            stream.line(f"{number}\n", 1 if number < 300 else 2)
+        stream.error("no more")
+        sent.set()
+        stream.close()
+
+    server.on_logs(flood)
+    got: list[tuple[int, str]] = []
+    with client.logs(JOB) as stream:
+        assert sent.wait(10)
+        with pytest.raises(LogStreamError, match="no more"):
+            got.extend(stream)
+    text = ["".join(f"{number}\n" for number in numbers) for numbers in (range(300), range(300, 600))]
+    assert ["".join(text for kind, text in got if kind == stream) for stream in (1, 2)] == text
+    assert [kind for kind, _ in got] == sorted(kind for kind, _ in got)
+    assert len(got) < 500
 
 
 def test_retry_after_is_kept(server: Server, client: Client) -> None:
