@@ -38,9 +38,10 @@ def lacking(request: CellRequest, target: Target) -> str:
     names = _lacking(request)
     if not names:
         return ""
-    listed, packages = ", ".join(names), " ".join(dict.fromkeys(map(distribution_of, names)))
+    listed = ", ".join(names)
     if target.is_local:
         return f"A cluster would lack: {listed}."
+    packages = " ".join(dict.fromkeys(map(distribution_of, names)))
     option = f"--pip {packages}" if len(names) == 1 else f"--pip '{packages}'"
     return f"The image {request.language.image} lacks: {listed}. Add {option}, or choose an --image that has them."
 

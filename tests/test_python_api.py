@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bacalhau_magic
-from bacalhau_magic import JobOptions, RemoteJob, attach, errors, run, submit
+from bacalhau_magic import JobOptions, RemoteJob, _packages, attach, errors, run, submit
 
 pytestmark = pytest.mark.usefixtures("own_session")
 
@@ -173,13 +173,15 @@ def test_what_is_no_cell() -> None:
 
 
 def test_a_notebook_that_only_a_cluster_would_refuse_says_so() -> None:
-    """What a cluster would lack, and inputs too big for it, are said here."""
+    """What a cluster would lack, and inputs too big for it, are said here; what brings it is not looked up, for nobody is told to add it."""
     import numpy
 
+    _packages._installed.cache_clear()
     job = submit("import numpy, json\nlen(x)", inputs={"x": [numpy.random.default_rng(1).random(200_000)]})
     assert job.result() == 1
     assert "A cluster would lack: numpy." in job.snapshot.notices
     assert "Its inputs are too big for a cluster without staging." in job.snapshot.notices
+    assert _packages._installed.cache_info().misses == 0
     assert not [n for n in submit("import json\n1").snapshot.notices if "lack" in n]
 
 
