@@ -87,11 +87,14 @@ def dumps(value, name="value", max_size=None, classes=None, pickles=False):
     except _TooLarge:
         raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
     except _Stop as stop:
-        path = name + "".join(reversed(stop.steps))
-        if not pickles:
-            raise Unsendable(path, type_name(stop.value), stop.reason) from None
-        return _pickled(value, name, max_size, classes, Unsendable(path, type_name(stop.value), stop.reason))
-    return b"".join(encoder.out)
+        reason = Unsendable(name + "".join(reversed(stop.steps)), type_name(stop.value), stop.reason)
+    except Exception as problem:  # a closed image, a tensor without data: what its library says is the reason
+        reason = Unsendable(name, type_name(value), "which can't be read (%s: %s)" % (type(problem).__name__, problem))
+    else:
+        return b"".join(encoder.out)
+    if not pickles:
+        raise reason from None
+    return _pickled(value, name, max_size, classes, reason)
 
 
 def is_pickle(data):

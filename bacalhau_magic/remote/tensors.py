@@ -28,6 +28,8 @@ def write(e, value, depth):
         _write_image(e, value, depth)
         return True
     torch = sys.modules["torch"]
+    if isinstance(value, torch.nn.Module):
+        raise e.stop(value, "a model, of which only the state_dict() can be sent")
     if not isinstance(value, torch.Tensor):
         return False
     if kind is not torch.Tensor and kind is not torch.nn.Parameter:

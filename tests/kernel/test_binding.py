@@ -70,6 +70,14 @@ def test_partial(shell: Kernel) -> None:
     assert shell.run("h, other").value == "(2, 3)"
 
 
+def test_a_value_that_can_not_be_read(shell: Kernel) -> None:
+    """A value that its own library can't read any more is no failure of the cell: its text is shown."""
+    ran = shell.run("%%bacalhau\nfrom PIL import Image\nheld = Image.new('RGB', (1, 1)); held.close()\nprint('done')\n[held]")
+    assert ran.error is None, ran.text
+    assert "done\n" in ran.text
+    assert "[<PIL.Image.Image" in ran.text
+
+
 def test_odd_values_in_and_out(shell: Kernel) -> None:
     """Huge numbers, NaN, deep tuples, odd texts, frames with levels and empty ones come back as they went."""
     shell.run(

@@ -41,6 +41,14 @@ def test_image_of_a_file():
     assert (type(got), got.mode, got.size, got.tobytes()) == (Image.Image, "RGB", (3, 2), opened.tobytes())
 
 
+def test_image_that_is_closed():
+    """An image whose pixels are gone is refused with what its library says."""
+    opened = Image.new("RGB", (3, 2))
+    opened.close()
+    with pytest.raises(codec.Unsendable, match=r"x is of type list, which can't be read \(ValueError: .*closed image"):
+        codec.dumps([opened], "x")
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -154,8 +162,10 @@ def test_state_dict():
 
 
 def test_tensor_refused_or_lying():
-    """A sparse or subclassed tensor is refused by name; one that lies about its size is an error."""
+    """A sparse or subclassed tensor is refused by name, a model with what to send of it; one that lies about its size is an error."""
     torch = _torch()
+    with pytest.raises(codec.Unsendable, match=r"a model, of which only the state_dict\(\) can be sent"):
+        codec.dumps({"model": torch.nn.Linear(1, 1)})
     with pytest.raises(codec.Unsendable, match="dense"):
         codec.dumps(torch.eye(2).to_sparse())
     data = codec.dumps(torch.ones(3))
