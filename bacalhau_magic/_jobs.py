@@ -132,7 +132,7 @@ def follow(session: Session, word: str = "last", *, outputs: tuple[str, ...] | N
     def flow(emit: Callable[[JobEvent], None], stop: StopRequest) -> JobResult:
         route = Route(target, "it was sent before", options=request.options)
         emit(Submitted(ref, route))
-        return _flow.follow(ref, nonce, request, means, advising(emit, request.options, means.settings.policy), stop, route)
+        return _flow.follow(ref, nonce, request, means, advising(emit, request.options, means.settings.policy), stop, route, job)
 
     remote = session.begin(RemoteJob(flow, request, session.surroundings.namespace), mark=False)
     session.jobs[ref.job_id] = remote

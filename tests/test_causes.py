@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from scripted import NODE, event, recording
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from scripted import NODE, Recorded, Server, event, recording
+
+from bacalhau_magic import _commands, _jobs
 from bacalhau_magic._causes import Cause, causes, main
+from bacalhau_magic._session import Session
+from bacalhau_magic._stages import CauseFound
 from bacalhau_magic._wire import Execution, HistoryItem, Job, NodeState
 
 NODES = [NodeState.model_validate(node) for node in recording("nodes")["Nodes"]]
@@ -99,3 +106,45 @@ def test_refusal_is_not_hidden_by_the_wait() -> None:
     found = main(causes(timed_out, (), JOB, NODES))
     assert found is not None
     assert found.kind == "timeout"
+
+
+# Afterwards
+
+
+@pytest.fixture
+def session(folder: Path) -> Iterator[Session]:
+    made = Session(folder=folder)
+    made.surroundings.place = lambda: "batch"
+    made.surroundings.namespace = {}
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("out-of-memory", "The job was killed at its limit of 100 MB of memory."),
+        ("command-not-found", "The command 'nosuchcmd' is not in the image 'python:3.11-slim'."),
+        ("image-cannot-be-pulled", "The image 'nope/nope:1' can't be pulled on n-2e2b7e09."),
+        ("inline-directory-without-entries", "The job's inputs can't be unpacked or read on n-2e2b7e09."),
+        ("no-gpu", "No node can take the job: it asks for 1 GPU."),
+        ("timeout", "The job j-46744f54 ran longer than the 6 s that the server allows it."),
+    ],
+)
+def test_show_tells_the_same_afterwards(session: Session, monkeypatch: pytest.MonkeyPatch, scenario: str, said: str) -> None:
+    """What the card and the error of a job that is followed say of a failure, `show` says later, and what to do."""
+    with Server() as server:
+        script = Recorded(server, scenario, pace=20.0)
+        monkeypatch.setenv("BACALHAU_API_URL", server.url)
+        job = _jobs.follow(session, script.job_id)
+        while not (causes_told := [event.cause for event in job.events if isinstance(event, CauseFound)]):
+            time.sleep(0.02)
+        cause = causes_told[0]
+        if scenario == "no-gpu":
+            job.cancel()
+        assert cause.sentence == said
+        assert scenario == "no-gpu" or str(job.error).startswith(said)
+        session.jobs.clear()
+        shown = repr(_commands.run(session, f"show {script.job_id}"))
+    for words in (said, cause.advice, *cause.lines):
+        assert words in shown
