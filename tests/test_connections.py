@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import stat
 import threading
@@ -254,6 +255,24 @@ def test_cells_run_through_a_front_door(desk: Desk, cluster: Gateway, authority:
     assert {given for _, path, given in cluster.seen if "orchestrator" in path} == {f"Bearer {KEY}"}
     assert desk.do("").count(cluster.url) >= 1
     assert "from environment BACALHAU_API_KEY" in desk.do("")
+
+
+@pytest.mark.parametrize("way", ["host and port", "config.yaml"])
+def test_cells_go_where_the_cli_goes(desk: Desk, door: _daemon.TcpDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """The CLI's own variables, or its config.yaml with the token that it keeps, are all that a cell needs to run there."""
+    with gateway(door, f"Bearer {KEY}") as opened:
+        host, _, port = opened.url.removeprefix("http://").partition(":")
+        folder = tmp_path / "cli"
+        folder.mkdir()
+        monkeypatch.setenv("BACALHAU_DIR", str(folder))
+        if way == "config.yaml":
+            (folder / "config.yaml").write_text(f"API:\n  Host: {host}\n  Port: {port}\n")
+            (folder / "tokens.json").write_text(json.dumps({opened.url: KEY}))
+        else:
+            for name, value in {"HOST": host, "PORT": port, "KEY": KEY}.items():
+                monkeypatch.setenv(f"BACALHAU_API_{name}", value)
+        assert desk.run("6 * 7") == 42
+        assert {given for verb, _, given in opened.seen if verb == "PUT"} == {f"Bearer {KEY}"}
 
 
 def test_unverified_certificate_is_said_on_the_card(desk: Desk, cluster: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
