@@ -296,15 +296,29 @@ def test_once_attaches_to_the_unfinished_job(live: Kernel) -> None:
     assert live.run("_bacalhau.id").value not in (first, second)
 
 
+UNTIL_TOLD = """import time, urllib.request
+print('hello', flush=True)
+while True:
+    try:
+        urllib.request.urlopen(go)
+        break
+    except OSError:
+        time.sleep(0.2)
+"""
+"""A job that goes on until the test's server answers, however long a restart takes."""
+
+
 def test_attach_after_a_restart_has_a_live_card_and_the_job_s_own_endpoint(live: Kernel) -> None:
     """After a restart attach shows Running and the log, from the job's own endpoint, though another one is configured now."""
-    live.run("%%bacalhau --bg -o x\nimport time\nprint('hello', flush=True)\ntime.sleep(6)\nx = 'late'")
     with Server() as other:
+        live.run(f"go = '{other.url}/api/v1/go'")
+        live.run(f"%%bacalhau --bg --network full -i go -o x\n{UNTIL_TOLD}x = 'late'")
         live.restart(env={**os.environ, "BACALHAU_API_URL": other.url})
         live.cards.clear()
         request = live.send("%bacalhau attach last -o x")
         card = live.until(lambda snapshot: snapshot.get("title") == "Running" and snapshot["log"])
         assert ("".join(text for _, text in card["log"]).strip(), card["over"]) == ("hello", False)
+        other.on("GET", "/go", {})
         assert live.collect(request).error is None
         assert live.run("x").value == "'late'"
         assert not [asked.path for asked in other.requests if "jobs" in asked.path]
