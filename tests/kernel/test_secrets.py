@@ -65,7 +65,7 @@ CELLS = {
     "a group": ("", PY + "raise ExceptionGroup('of ' + s, [KeyError(s), OSError(2, 'no', s)])"),
     "its code": ("", PY + "sys.exit('over: ' + s)"),
     "no raise": ("--no-raise-error", PY + "raise RuntimeError(s)"),
-    "time": ("--timeout 1s", PY + ALL + "import time; time.sleep(60)"),
+    "time": ("--timeout 4s", PY + ALL + "import time; time.sleep(60)"),
     "killed": ("", PY + ALL + "os.kill(os.getpid(), 9)"),
     "displays": ("", PY + "class Odd:\n    def _repr_html_(self): return '<b>' + s + '</b>'\ndisplay(s, Odd()); display({'text/markdown': s, 'application/json': {'k': [s]}}, raw=True)\nOdd()"),
     "too big": ("--max-result 1KB --files kept", PY + ALL + "[s] * 1000"),
