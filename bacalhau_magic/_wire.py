@@ -172,7 +172,7 @@ _OLDER_STATES = {6: ExecutionState.BID_REJECTED, 7: ExecutionState.COMPLETED, 8:
 
 
 class RunOutput(Wire):
-    """The last 2,048 bytes of each stream and the exit code; never a result channel."""
+    """The first 2,048 bytes of each stream and the exit code; never a result channel."""
 
     stdout: str = ""
     stdout_truncated: bool = False

@@ -254,7 +254,7 @@ def _environment(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _run_output(writer: _logs.LogWriter, exit_code: int) -> dict[str, Any]:
-    out, err = writer.tail(_logs.STDOUT), writer.tail(_logs.STDERR)
+    out, err = writer.head(_logs.STDOUT), writer.head(_logs.STDERR)
     return {
         "Stdout": out.decode("utf-8", "replace"),
         "StdoutTruncated": writer.kept[_logs.STDOUT] > len(out),

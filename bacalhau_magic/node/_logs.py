@@ -11,7 +11,6 @@ import codecs
 import os
 import struct
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +23,8 @@ PIECE = 16_384
 STREAM_LIMIT = 1 << 30
 """Bytes of a stream that are kept."""
 CUT = "\n[bacalhau-magic: this log was cut after 1 GiB]\n"
-TAIL = 2048
-"""Bytes of each stream that an execution's RunOutput keeps."""
+HEAD = 2048
+"""The first bytes of each stream, which an execution's RunOutput keeps."""
 
 _HEAD = struct.Struct("<BI")
 _READ = 1 << 18
@@ -46,7 +45,7 @@ class LogWriter:
         self._lock = threading.Lock()
         self.kept = {STDOUT: 0, STDERR: 0}
         self.cut: set[int] = set()
-        self._tails: dict[int, deque[bytes]] = {STDOUT: deque(), STDERR: deque()}
+        self._heads = {STDOUT: b"", STDERR: b""}
         read_out, self.stdout = os.pipe()
         read_err, self.stderr = os.pipe()
         self._reads = {STDOUT: read_out, STDERR: read_err}
@@ -73,9 +72,9 @@ class LogWriter:
             os.close(self._file)
             self._file = -1
 
-    def tail(self, stream: int) -> bytes:
-        """The last TAIL bytes of a stream."""
-        return b"".join(self._tails[stream])[-TAIL:]
+    def head(self, stream: int) -> bytes:
+        """The first HEAD bytes of a stream."""
+        return self._heads[stream]
 
     def _copy(self, stream: int, end: int) -> None:
         try:
@@ -87,10 +86,7 @@ class LogWriter:
             os.close(end)
 
     def _keep(self, stream: int, data: bytes) -> None:
-        tail = self._tails[stream]
-        tail.append(data[-TAIL:])
-        while len(tail) > 1 and sum(map(len, tail)) - len(tail[0]) >= TAIL:
-            tail.popleft()
+        self._heads[stream] += data[: HEAD - len(self._heads[stream])]
         with self._lock:
             if self._file < 0 or stream in self.cut:
                 return
