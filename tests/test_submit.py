@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,24 @@ def test_look_up_is_patient(server: Server, client: Client, ledger: Ledger, pack
     assert len(store.looks) == 3
 
 
-def test_reset_before_the_request_was_read(
+@pytest.mark.parametrize("size", [1, 600_000], ids=["small", "more than the network holds"])
+def test_reset_before_the_body_was_read(server: Server, client: Client, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A connection that is reset in the middle of a job's way: looked up, not sent again, and said so; the next one goes."""
+    monkeypatch.setattr("bacalhau_magic._submit._LOOKS", (0.01, 0.02))
+    store = Store(server)
+    server.resets = 1
+    code = f"1 # {random.Random(size).randbytes(size // 2).hex()}"
+    request = CellRequest(code=code, options=JobOptions(), language=BUILT_IN["python"])
+    route = Route(Target("bacalhau", client.endpoint), "test", options=request.options)
+    with pytest.raises(UnreachableError, match="nothing was sent again"):
+        submit(client, pack(request, route), ledger)
+    assert server.count("PUT", "/orchestrator/jobs") == 1
+    assert (store.found, len(store.looks)) == ([], 2)
+    assert submit(client, pack(request, route), ledger).job_id == JOB
+    assert len(store.found) == 1
+
+
+def test_reset_before_the_request_was_kept(
     server: Server, client: Client, ledger: Ledger, packed: PackedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection broke and the server has no job: an error that says so, one PUT, and a row that stays unknown."""

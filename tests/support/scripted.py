@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import socketserver
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,8 @@ class Server:
     streams: int = 0
     clock: float = 0.0
     """Seconds by which the server's clock is ahead."""
+    resets: int = 0
+    """How many of the next PUTs meet a connection that is reset before their body is read."""
 
     def __post_init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
@@ -184,14 +187,21 @@ class Server:
         parts = urlsplit(handler.path)
         path = parts.path.removeprefix("/api/v1")
         size = int(handler.headers.get("Content-Length") or 0)
+        is_reset = handler.command == "PUT" and self.resets > 0
         request = Request(
             handler.command,
             path,
             parse_qs(parts.query),
             {key.lower(): text for key, text in handler.headers.items()},
-            handler.rfile.read(size),
+            handler.rfile.read(0 if is_reset else size),
         )
         self.requests.append(request)
+        if is_reset:
+            self.resets -= 1
+            handler.close_connection = True
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
+            return
         if handler.headers.get("Upgrade", "").lower() == "websocket":
             self._upgrade(handler)
             return
