@@ -314,8 +314,8 @@ class _Lines:
     def find_spec(self, name, path=None, target=None):
         if name != "linecache":
             return None
-        sys.meta_path.remove(self)
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        found = (finder.find_spec(name, path, target) for finder in others)
         spec = next(filter(None, found), None)
         execute = getattr(spec and spec.loader, "exec_module", None)
         if execute is not None:
