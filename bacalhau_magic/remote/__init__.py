@@ -10,6 +10,7 @@ FILES = {
         "tracebacks.py",
         "codec.py",
         "scalars.py",
+        "holders.py",
         "arrays.py",
         "objects.py",
         "tables.py",

@@ -3,8 +3,8 @@
 What travels: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, dates
 and times, timedelta, Decimal, Fraction, UUID, paths, numpy arrays and scalars, pandas frames, series and indexes.
 Instances of enums, dataclasses, named tuples and pydantic models travel by their fields, where the other end has the class.
-Arrow's tables, polars frames, torch tensors, PIL images and OrderedDict as well.
-Only these classes themselves: a subclass (a defaultdict) would come back as something else, so it is refused by name, as
+Arrow's tables, polars frames, torch tensors and PIL images as well, and OrderedDict, Counter, defaultdict and deque.
+Only these classes themselves: a subclass (a dict with methods of its own) would come back as something else, so it is refused by name, as
 everything else is.
 
 Layout: `BMC1`, then one value: a tag byte and its data. A length is one byte, or 0xFF and eight more; numbers are little-endian.
@@ -196,7 +196,7 @@ class Encoder:
         write = _WRITERS.get(kind)
         if write is not None:
             if kind in _CONTAINERS:
-                _held(self, value, depth, write)
+                held(self, value, depth, write)
             else:
                 write(self, value)
             return
@@ -242,7 +242,7 @@ class Encoder:
             raise
 
 
-def _held(e, value, depth, write):
+def held(e, value, depth, write):
     """Writes a container, held against meeting itself; True."""
     if depth >= MAX_DEPTH:
         raise _Stop(value, "which is nested more than %d deep" % MAX_DEPTH)
@@ -305,20 +305,14 @@ def _tuple(e, value, depth):
 
 def _dict(e, value, depth):
     e.put(b"d")
-    _pairs(e, value, depth)
+    pairs(e, value, depth)
 
 
-def _pairs(e, value, depth):
+def pairs(e, value, depth):
+    """A dict's keys, then its values."""
     keys = list(value)
     e.sequence(keys, depth, "'s key number {}".format)
     e.sequence(list(value.values()), depth, lambda index: "[%s]" % _short(keys[index]))
-
-
-def _ordered(e, value, depth):
-    """An OrderedDict, with what was hung on it: a state_dict has its metadata there."""
-    e.put(b"o")
-    _pairs(e, value, depth)
-    _pairs(e, vars(value), depth)
 
 
 def _short(key):
@@ -376,8 +370,8 @@ _ROOMS = {"pyarrow": "tables", "polars": "tables", "torch": "tensors", "PIL": "t
 def _other(e, value, kind, depth):
     """Writes a value of a library's type, and says whether it is one; a library that nobody imported is not loaded."""
     module = kind.__module__.partition(".")[0]
-    if module == "collections" and kind is sys.modules["collections"].OrderedDict:
-        return _held(e, value, depth, _ordered)
+    if module == "collections" and own("holders").write(e, value, kind, depth):
+        return True
     if module in ("numpy", "pandas"):
         if module not in sys.modules:
             return False
@@ -507,21 +501,14 @@ def _lies_here(name):
     return any(os.path.realpath(os.path.dirname(place)) == os.path.realpath(os.getcwd()) for place in places)
 
 
-def _read_dict(d, depth):
+def read_dict(d, depth):
+    """A dict that `pairs` wrote."""
     d.spend(232)
     keys, values = d.sequence(depth), d.sequence(depth)
     d.spend(100 * len(keys))
     if len(keys) != len(values):
         raise CodecError("the value is damaged")
     return dict(zip(keys, values))
-
-
-def _read_ordered(d, depth):
-    from collections import OrderedDict
-
-    made = OrderedDict(_read_dict(d, depth))
-    vars(made).update(_read_dict(d, depth))
-    return made
 
 
 def _read_set(d, depth):
@@ -537,6 +524,11 @@ def _read_range(d, depth):
 def _scalar(tag):
     """The reader of one tag of the standard library's classes."""
     return lambda d, depth: own("scalars").READERS[tag](d)
+
+
+def _holder(tag):
+    """The reader of one tag of Python's collections."""
+    return lambda d, depth: own("holders").READERS[tag](d, depth)
 
 
 def _read_array(d, depth):
@@ -574,14 +566,14 @@ _READERS = {
     b"B": lambda d, depth: bytearray(d.blob()),
     b"l": lambda d, depth: d.sequence(depth),
     b"t": lambda d, depth: tuple(d.sequence(depth)),
-    b"d": _read_dict,
+    b"d": read_dict,
     b"S": _read_set,
     b"Z": lambda d, depth: frozenset(_read_set(d, depth)),
     b"r": _read_range,
+    **{tag: _holder(tag) for tag in (b"o", b"C", b"e", b"Q")},
     **{tag: _scalar(tag) for tag in (b"L", b"D", b"H", b"M", b"m", b"u", b"q", b"p")},
     b"a": _read_array,
     b"O": _read_object,
-    b"o": _read_ordered,
     b"K": _read_pickle,
     b"P": _read_table,
     b"G": _read_tensor,

@@ -31,7 +31,7 @@ def write(e, value, kind, depth):
     if form == b"e":
         _write_enum(e, value, kind, depth)
         return True
-    return codec._held(e, value, depth, {b"t": _write_tuple, b"d": _write_dataclass, b"p": _write_model}[form])
+    return codec.held(e, value, depth, {b"t": _write_tuple, b"d": _write_dataclass, b"p": _write_model}[form])
 
 
 def _form(kind):

@@ -70,6 +70,14 @@ def test_partial(shell: Kernel) -> None:
     assert shell.run("h, other").value == "(2, 3)"
 
 
+def test_collections_in_and_out(shell: Kernel) -> None:
+    """Counter, defaultdict, deque and OrderedDict travel both ways as themselves."""
+    shell.run("from collections import *\nc, g, q = Counter('aab'), defaultdict(list, a=[1]), deque([1, 2], maxlen=2)")
+    ran = shell.run("%%bacalhau -i c,g,q -o c,g,q\nc['b'] += 1\ng['b'].append(2)\nq.append(3)")
+    assert ran.error is None, ran.text
+    assert shell.run("c, g, q").value == "(Counter({'a': 2, 'b': 2}),\n defaultdict(list, {'a': [1], 'b': [2]}),\n deque([2, 3], maxlen=2))"
+
+
 def test_a_value_that_can_not_be_read(shell: Kernel) -> None:
     """A value that its own library can't read any more is no failure of the cell: its text is shown."""
     ran = shell.run("%%bacalhau\nfrom PIL import Image\nheld = Image.new('RGB', (1, 1)); held.close()\nprint('done')\n[held]")

@@ -39,6 +39,9 @@ values = st.recursive(
         | st.sets(hashables, max_size=3)
         | st.binary().map(bytearray)
         | st.dictionaries(hashables, inner, max_size=3).map(collections.OrderedDict)
+        | st.lists(hashables, max_size=4).map(collections.Counter)
+        | st.builds(collections.deque, st.lists(inner, max_size=3), st.none() | st.integers(0, 4))
+        | st.builds(collections.defaultdict, st.sampled_from([None, int, list, dict]), st.dictionaries(hashables, inner, max_size=3))
     ),
     max_leaves=20,
 )
@@ -48,8 +51,10 @@ def same(a, b):
     """Equal in value and type, NaN equal to itself."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, (list, tuple, collections.deque)):
+        return len(a) == len(b) and all(map(same, a, b)) and getattr(a, "maxlen", None) == getattr(b, "maxlen", None)
+    if isinstance(a, collections.defaultdict) and a.default_factory is not b.default_factory:
+        return False
     if isinstance(a, dict):
         return len(a) == len(b) and all(same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True))
     if isinstance(a, float):
@@ -115,11 +120,12 @@ class Colour(enum.IntEnum):
     ("value", "path", "kind"),
     [
         ({"a": [1, 2, 3, (i for i in ())]}, "x['a'][3]", "generator"),
-        (collections.defaultdict(list), "x", "collections.defaultdict"),
+        (collections.defaultdict(list, a=[type("D", (dict,), {})()]), "x['a'][0]", "D"),
+        (collections.deque([collections.defaultdict(lambda: 1)]), "x[0]", "collections.defaultdict"),
         ((collections.namedtuple("P", "a")(1),), "x[0]", "P"),
         ({len: 1}, "x's key number 0", "builtin_function_or_method"),
     ],
-    ids=["nested", "subclass", "namedtuple", "key"],
+    ids=["nested", "subclass", "factory", "namedtuple", "key"],
 )
 def test_refused_by_name(value, path, kind):
     """What can't travel exactly is refused with the path to it and its type."""
