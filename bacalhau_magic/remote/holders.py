@@ -16,15 +16,18 @@ def write(e, value, kind, depth):
     return put is not None and codec.held(e, value, depth, put)
 
 
-def _attributed(tag):
-    """A dict with what was hung on it: a state_dict has its metadata there."""
+def _ordered(e, value, depth):
+    """With what was hung on it: a state_dict has its metadata there."""
+    e.put(b"o")
+    codec.pairs(e, value, depth)
+    codec.pairs(e, vars(value), depth)
 
-    def put(e, value, depth):
-        e.put(tag)
-        codec.pairs(e, value, depth)
-        codec.pairs(e, vars(value), depth)
 
-    return put
+def _counter(e, value, depth):
+    if vars(value):
+        raise e.stop(value, "with attributes of its own, which would not come back")
+    e.put(b"C")
+    codec.pairs(e, value, depth)
 
 
 def _default(e, value, depth):
@@ -42,34 +45,40 @@ def _deque(e, value, depth):
 
 
 _WRITERS = {
-    collections.OrderedDict: _attributed(b"o"),
-    collections.Counter: _attributed(b"C"),
+    collections.OrderedDict: _ordered,
+    collections.Counter: _counter,
     collections.defaultdict: _default,
     collections.deque: _deque,
 }
 
 
+def _read_pairs(d, depth):
+    """A dict that is taken over into another one."""
+    found = codec.read_dict(d, depth)
+    d.spend(232 + 100 * len(found))
+    return found
+
+
 def _read_ordered(d, depth):
-    made = collections.OrderedDict(codec.read_dict(d, depth))
-    vars(made).update(codec.read_dict(d, depth))
+    made = collections.OrderedDict(_read_pairs(d, depth))
+    vars(made).update(_read_pairs(d, depth))
     return made
 
 
 def _read_counter(d, depth):
     made = collections.Counter()
-    dict.update(made, codec.read_dict(d, depth))  # its own method would add
-    vars(made).update(codec.read_dict(d, depth))
+    dict.update(made, _read_pairs(d, depth))  # its own method would add to what is there
     return made
 
 
 def _read_default(d, depth):
-    return collections.defaultdict(_FACTORIES[d.count()], codec.read_dict(d, depth))
+    return collections.defaultdict(_FACTORIES[d.count()], _read_pairs(d, depth))
 
 
 def _read_deque(d, depth):
-    longest = d.integer()
-    d.spend(700)
-    return collections.deque(d.sequence(depth), None if longest < 0 else longest)
+    longest, found = d.integer(), d.sequence(depth)
+    d.spend(700 + 8 * len(found))
+    return collections.deque(found, None if longest < 0 else longest)
 
 
 READERS = {b"o": _read_ordered, b"C": _read_counter, b"e": _read_default, b"Q": _read_deque}
