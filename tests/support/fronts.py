@@ -20,6 +20,7 @@ from typing import Any
 import nbformat
 import pytest
 import wheels
+from filelock import FileLock
 
 TOKEN = "browsertest"
 SHOTS = os.environ.get("BM_TEST_SHOTS", "")
@@ -117,8 +118,14 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def labextensions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of this tree's own JupyterLab extension, from a wheel of it: what is installed may be older."""
-    folder = tmp_path_factory.mktemp("wheel")
-    return wheels.labextensions(wheels.built(folder), folder / "labextensions")
+    own = tmp_path_factory.getbasetemp()
+    # Where several processes run the tests, the first one makes it for all.
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "labextensions"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            made = tmp_path_factory.mktemp("wheel")
+            wheels.labextensions(wheels.built(made), made / "labextensions").rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
