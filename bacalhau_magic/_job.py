@@ -235,7 +235,7 @@ class RemoteJob:
         """What a result gives to the user: its value or the wanted names; raises its error."""
         self.seen = True
         if result.error is not None:
-            raise result.error
+            raise result.error.with_traceback(None)  # else it would show where it was raised before as well
         return dict(result.outputs) if self.request.options.outputs else result.value
 
     @property

@@ -43,6 +43,13 @@ def test_the_cell_reads_its_own_lines(shell: Kernel) -> None:
     assert "UserWarning: careful\n  warnings.warn('careful')\n" in said
 
 
+def test_raised_again(shell: Kernel) -> None:
+    """An error that is asked for a second time shows where it was raised now, not the first place too."""
+    shell.run("from bacalhau_magic import submit\nimport traceback\njob = submit('1/0', quiet=True)\ndef asked():\n    try:\n        job.result()\n"
+              "    except ZeroDivisionError as e:\n        return len(traceback.extract_tb(e.__traceback__))")  # fmt: skip
+    assert shell.run("first = asked(); first == asked() == asked()").value == "True"
+
+
 def test_groups(shell: Kernel) -> None:
     """An exception group shows its parts, nested ones too."""
     text = failed(shell, "\nraise ExceptionGroup('eg', [ValueError(1), ExceptionGroup('inner', [TypeError('t')])])")
