@@ -225,7 +225,7 @@ def test_a_cell_through_a_tunnel(door: _daemon.TcpDoor, authority: Authority, de
             monkeypatch.setenv(name, value)
         for name in ("NO_PROXY", "no_proxy", "https_proxy"):
             monkeypatch.delenv(name, raising=False)
-        assert desk.run("print('hi')\n6 * 7", "-q") == 42
+        assert desk.run("print('more than a record holds' * 100)\n6 * 7", "-q") == 42
         assert set(tunnel.seen) == {"CONNECT cluster.example:1234"}
         assert any(path.endswith("/logs") for path in opened.paths("GET"))
         monkeypatch.setenv("HTTPS_PROXY", f"http://ann:wrong-word@{tunnel.address}")
@@ -247,7 +247,7 @@ def test_cells_run_through_a_front_door(desk: Desk, cluster: Gateway, authority:
     monkeypatch.setenv("BACALHAU_API_URL", cluster.url)
     monkeypatch.setenv("BACALHAU_API_KEY", KEY)
     monkeypatch.setenv("BACALHAU_API_TLS_CAFILE", str(authority.file))
-    code = "import pathlib\npathlib.Path('outputs/a.txt').write_text('hello')\nprint('printed')\n6 * 7"
+    code = "import pathlib\npathlib.Path('outputs/a.txt').write_text('hello')\nprint('printed' * 1000)\n6 * 7"
     assert desk.run(code, "--files got") == 42
     assert (desk.session.folder / "got" / "a.txt").read_text() == "hello"
     assert "/api/v1/orchestrator/jobs" in cluster.paths("PUT")
