@@ -318,7 +318,7 @@ class _Lines:
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next(filter(None, found), None)
         execute = getattr(spec and spec.loader, "exec_module", None)
-        if execute is not None:
+        if execute is not None and not isinstance(spec.loader, type):  # a class loads other modules as well
 
             def executed(module):
                 execute(module)
