@@ -12,14 +12,14 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Literal, cast
+from pathlib import PurePosixPath
+from typing import IO, Literal, Protocol, cast
 
 from .. import _marks
 from ..errors import ResultError
 from ._problems import clean
 
-__all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILES", "Archive", "Entry", "entries", "is_file", "opened"]
+__all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILES", "Archive", "Entry", "Readable", "entries", "is_file", "opened"]
 
 MAX_FILES = 100_000
 MAX_BYTES = 20_000_000_000
@@ -36,6 +36,12 @@ DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.
 """What reading a damaged archive raises; RecursionError for headers of headers of headers."""
 
 
+class Readable(Protocol):
+    """Bytes in their order; none where they end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What an archive holds at a path below outputs/; a "link" is a link, a device or a pipe, which is left out."""
@@ -46,11 +52,11 @@ class Entry:
 
 
 def entries(
-    archive: Path, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME
+    archive: Readable, *, max_bytes: int = MAX_BYTES, folder: str = _marks.RESULT_PATH_NAME
 ) -> Generator[tuple[Entry, Iterator[memoryview]]]:
     """What an archive holds below `folder`, and the bytes of each file, to be read, if at all, before the next.
 
-    Raises ResultError for one that can't be trusted, maybe at its end only: nothing of it counts until all was given.
+    Raises ResultError for one that can't be trusted, maybe at its end only: who writes it has gone through all of it before.
     """
     kinds: dict[PurePosixPath, bool] = {}
     total = headers = named = 0
@@ -128,28 +134,29 @@ class Archive:
 
 
 @contextmanager
-def opened(archive: Path, max_bytes: int = MAX_BYTES) -> Iterator[Archive]:
+def opened(archive: Readable, max_bytes: int = MAX_BYTES) -> Iterator[Archive]:
     """An archive, plain or gzip, to be read once; at the end its checksum is looked at, where it has one.
 
     Raises one of `DAMAGE` for one that is damaged, or far larger than it may be.
     """
-    with archive.open("rb") as file:
-        is_packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        source = _Inflated(file, max_bytes + _ALL_HEADERS) if is_packed else file
-        unpacked = _Unpacked(source)
-        with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r:") as tar:
-            yield Archive(tar, unpacked)
-        while is_packed and source.read(_PIECE):
-            pass
+    first = b""
+    while len(first) < 2 and (piece := archive.read(_PIECE)):
+        first += piece
+    is_packed = first[:2] == b"\x1f\x8b"
+    source = _Inflated(archive, first, max_bytes + _ALL_HEADERS) if is_packed else archive
+    unpacked = _Unpacked(source, b"" if is_packed else first)
+    with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r:") as tar:
+        yield Archive(tar, unpacked)
+    while is_packed and source.read(_PIECE):
+        pass
 
 
 class _Unpacked:
     """The unpacked archive as tarfile reads it, forward only, up to `end`: what follows there is a bomb of headers."""
 
-    def __init__(self, source: IO[bytes] | _Inflated) -> None:
+    def __init__(self, source: Readable, first: bytes) -> None:
         self._source = source
-        self._held = memoryview(b"")
+        self._held = memoryview(first)
         self._used = 0
         self._at = 0
         self.end = _MAX_HEADERS
@@ -189,11 +196,11 @@ class _Unpacked:
 class _Inflated:
     """A gzip file unpacked as it is read, in large pieces: the standard library's own takes a few KB at a time."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    def __init__(self, file: Readable, first: bytes, limit: int) -> None:
         self._file = file
         self._left = limit
         self._unpacker = zlib.decompressobj(31)
-        self._held = b""
+        self._held = first
 
     def read(self, size: int) -> bytes:
         data = b""

@@ -214,7 +214,7 @@ def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
 def _streams(archive: Path, max_bytes: int) -> dict[str, bytes]:
     """The two regular files at the archive's top, as far as they are there."""
     found: dict[str, bytes] = {}
-    with opened(archive) as tar:
+    with archive.open("rb") as file, opened(file) as tar:
         for count, member in enumerate(tar, 1):
             name = member.name.removeprefix("./")
             if count > MAX_FILES or len(found) == 2:

@@ -14,10 +14,11 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from .._locks import locked
 from .._marks import RESULT_PATH_NAME
@@ -26,7 +27,7 @@ from ..errors import OptionError, ResultError
 from ._archives import MAX_BYTES, Entry, entries
 from ._client import Client
 from ._download import fetch_archive
-from ._parts import Part, part_of
+from ._parts import Coming, Part, part_of
 from ._problems import clean
 
 MANIFEST = ".bacalhau-files.json"
@@ -137,8 +138,7 @@ def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, 
     try:
         beside.mkdir(parents=True, exist_ok=True)
         with part_of(beside, f"{ref.endpoint.label}\0{ref.job_id}") as part:
-            bring(part)
-            return _put(ref, part, folder, rights, max_bytes)
+            return _put(bring, ref, part, folder, rights, max_bytes)
     except OSError as error:
         raise ResultError(
             f"The job's files can't be written to {folder}: {error.strerror or error}.",
@@ -147,13 +147,32 @@ def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, 
         ) from error
 
 
-def _put(ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) -> Fetched:
-    with tempfile.TemporaryDirectory(prefix=".bacalhau-", dir=part.folder.parent) as place:
-        found = _unpack(part.archive, Path(place, "files"), max_bytes)
+def _put(bring: Callable[[Part], None], ref: JobRef, part: Part, folder: Path, rights: Rights, max_bytes: int) -> Fetched:
+    with tempfile.TemporaryDirectory(dir=part.folder) as place:
+        found = _came(bring, part, Path(place, "files"), max_bytes)
         # One job after the other: each looks at what is there, and at the manifest, and then writes both.
         with locked(folder, _PATIENCE):
             left = _move(ref, found, Path(place), folder, rights)
     return Fetched(folder, tuple(found.hashes), tuple(found.skipped), tuple(sorted(left)))
+
+
+def _came(bring: Callable[[Part], None], part: Part, into: Path, max_bytes: int) -> _Unpacked:
+    """What is brought: checked while it comes, once more where the part began anew, and unpacked when all of it proved right."""
+    with ThreadPoolExecutor(1, "bacalhau files") as other:
+        with part.coming() as coming:
+            checking = other.submit(_check, coming, max_bytes)
+            bring(part)
+        if not coming.is_dropped:
+            checking.result()
+    if coming.is_dropped:
+        _check(part.archive.open("rb"), max_bytes)
+    return _unpack(part.archive.open("rb"), into, max_bytes)
+
+
+def _check(archive: IO[bytes] | Coming, max_bytes: int) -> None:
+    with closing(archive), closing(entries(archive, max_bytes=max_bytes)) as given:
+        for _ in given:
+            pass
 
 
 @dataclass(slots=True)
@@ -227,32 +246,36 @@ def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) 
     )
 
 
-def _unpack(archive: Path, into: Path, max_bytes: int) -> _Unpacked:
-    """Write what an archive holds to a new folder, each entry once it is checked; an archive that can't be trusted is an error at its end too."""
-    found = _Unpacked()
+def _unpack(archive: IO[bytes], into: Path, max_bytes: int) -> _Unpacked:
+    """Write what an archive holds to a new folder, each entry once it is checked again."""
+    found, made = _Unpacked(), ""
     into.mkdir()
-    with closing(entries(archive, max_bytes=max_bytes)) as given:
+    with closing(archive), closing(entries(archive, max_bytes=max_bytes)) as given:
         for entry, pieces in given:
             if entry.kind == "link":
                 found.skipped.append(str(entry.path))
                 continue
             found.entries.append(entry)
+            name = str(entry.path)
+            place = os.path.join(into, name)
+            above = place if entry.kind == "folder" else os.path.dirname(place)
             try:
+                if above != made:
+                    os.makedirs(above, exist_ok=True)
+                    made = above
                 if entry.kind == "folder":
-                    (into / entry.path).mkdir(parents=True, exist_ok=True)
                     continue
-                (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
-                file = (into / entry.path).open("xb")
+                file = open(place, "xb")  # noqa: SIM115 - entered below, where its reading is no such error
             except (FileExistsError, NotADirectoryError):
                 # The folder is new: what is in the way came from the archive.
-                raise ResultError(f"The job's archive holds {clean(str(entry.path), 200)!r} below a file, or as a folder too.") from None
+                raise ResultError(f"The job's archive holds {clean(name, 200)!r} below a file, or as a folder too.") from None
             digest = hashlib.sha256()
             with file:
                 for piece in pieces:
                     digest.update(piece)
                     file.write(piece)
-            (into / entry.path).chmod(0o755 if entry.is_program else 0o644)
-            found.hashes[str(entry.path)] = digest.hexdigest()
+            os.chmod(place, 0o755 if entry.is_program else 0o644)
+            found.hashes[name] = digest.hexdigest()
     return found
 
 

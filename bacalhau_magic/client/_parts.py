@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -50,6 +51,7 @@ class Part:
         """Whether the connection was lost, and another try can go on."""
         self.whole = self._read()
         self.size = self.archive.stat().st_size if self.whole.validator and self.archive.is_file() else 0
+        self._coming: Coming | None = None
 
     def _read(self) -> Whole:
         try:
@@ -59,15 +61,28 @@ class Part:
             return Whole()
 
     def __enter__(self) -> Part:
-        descriptor = os.open(self.archive, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600)
-        self._file = os.fdopen(descriptor, "r+b")
+        self._file = os.fdopen(self._descriptor(os.O_CREAT | os.O_RDWR), "r+b")
         self._file.truncate(self.size)
         self._file.seek(self.size)
+        if self._coming:
+            self._coming.begin(os.fdopen(self._descriptor(os.O_RDONLY), "rb", buffering=0))
         return self
+
+    def _descriptor(self, flags: int) -> int:
+        return os.open(self.archive, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600)
 
     def __exit__(self, *_: object) -> None:
         assert self._file is not None, "entered"
         self._file.close()
+
+    @contextmanager
+    def coming(self) -> Iterator[Coming]:
+        """The bytes, for a thread that reads them while they come; they end where this is left."""
+        self._coming = Coming()
+        try:
+            yield self._coming
+        finally:
+            self._coming.end()
 
     def headers(self) -> dict[str, str]:
         """What a request says so that only the rest comes, where the rest is all that is wanted."""
@@ -103,14 +118,59 @@ class Part:
         assert self._file is not None, "entered"
         self._file.write(piece)
         self.size += len(piece)
+        if self._coming:
+            self._coming.more.set()
 
     def drop(self) -> None:
         """Forget what came: it is damaged, or of something else."""
         assert self._file is not None, "entered"
+        if self._coming and self.size:
+            self._coming.drop()
         self._facts.unlink(missing_ok=True)
         self._file.seek(0)
         self._file.truncate()
         self.size, self.whole = 0, Whole()
+
+
+class DroppedError(Exception):
+    """A part began anew while it was read."""
+
+
+class Coming:
+    """A part's bytes as they come: a read waits until there are more, or there will be none."""
+
+    def __init__(self) -> None:
+        self.more = threading.Event()
+        self._file: IO[bytes] | None = None
+        self._ended = False
+        self.is_dropped = False
+        """Whether the part began anew: what was read is not what it holds."""
+
+    def begin(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.more.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self.more.set()
+
+    def drop(self) -> None:
+        self.is_dropped = True
+        self.more.set()
+
+    def read(self, size: int) -> bytes:
+        while True:
+            self.more.clear()
+            ended, data = self._ended, self._file.read(size) if self._file else b""
+            if self.is_dropped:
+                raise DroppedError
+            if data or ended:
+                return data
+            self.more.wait()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
 
 
 def _validator(headers: Mapping[str, str]) -> str:
