@@ -36,6 +36,8 @@ _UNSAID = 1.0
 """Seconds after which a log is asked for although the server does not say that the job runs."""
 _STARTS = 0.3
 """Seconds after the server says that the job runs, in which its program is started, or found to be none."""
+_NO_PACKET = 1.0
+"""Seconds after which a line's end that was held back is the job's own: a packet comes at once with the one before it."""
 _LINE = 16384
 """Bytes of a line that a node sends in one piece."""
 _MAX_BACKGROUND_STREAMS = 16
@@ -77,6 +79,7 @@ class LiveLog:
         """What was printed, a stream's pieces in order, up to --max-result."""
         self._kept = {"stdout": 0, "stderr": 0}
         self._messages = 0
+        self._heard_at = 0.0
         self.installing = False
         """Whether the job has begun to install its packages."""
         self._served = self._most = 0
@@ -204,10 +207,16 @@ class LiveLog:
         """What the log brings until then; True when there is a reason to look at the history at once."""
         while True:
             now = time.monotonic()
-            wait_for_reader = self._open_at - now if self._reader is None and self._follows and self._open_at > now else until - now
+            waits_for_reader = self._reader is None and self._follows and self._open_at > now
+            ends = min(until, self._open_at) if waits_for_reader else until
+            due = self._heard_at + _NO_PACKET if self._assembler.holds_newline else ends
             try:
-                first = self._inbox.get(timeout=max(0.0, min(until - now, wait_for_reader)))
+                first = self._inbox.get(timeout=max(0.0, min(ends, due) - now))
             except queue.Empty:
+                if due <= time.monotonic():
+                    yield from self._shown(self._assembler.let_go())
+                if due < ends:
+                    continue
                 return False
             shown: list[Text | Packet] = []
             hurried = False
@@ -215,6 +224,7 @@ class LiveLog:
                 if isinstance(item, LogText):
                     if self._reader and item.reader == self._reader.number:
                         self._messages += 1
+                        self._heard_at = time.monotonic()
                         self._read_before = True
                         self._served += len(item.text) if item.stream == STDOUT else 0
                         shown += self._assembler.feed(item.stream, item.text)

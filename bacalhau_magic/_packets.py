@@ -83,6 +83,7 @@ class Assembler:
     def _reset_line(self) -> None:
         self._pending = ""
         self._newline = ""  # held back: it may turn out to be the wrapper's
+        self._let_go = False  # the last one was not, as far as could be known
         self._at_start = True
         self._swallow = False
 
@@ -126,7 +127,9 @@ class Assembler:
                 added, found = self._parse(text[at:end])
                 if self._newline and not added:
                     shown.append(self._newline)
-                self._newline = ""
+                elif added and self._let_go:
+                    self._passed[stream] -= 1  # it was the wrapper's after all: a replay will not pass it on
+                self._newline, self._let_go = "", False
                 if found is not None:
                     self._emit(events, stream, "".join(shown))
                     shown = []
@@ -139,6 +142,7 @@ class Assembler:
             if self._newline:
                 shown.append(self._newline)
                 self._newline = ""
+            self._let_go = False
             if end < 0:
                 if not self._swallow:
                     shown.append(text[at:])
@@ -151,6 +155,19 @@ class Assembler:
             self._at_start = True
             at = end + 1
         self._emit(events, stream, "".join(shown))
+        return events
+
+    @property
+    def holds_newline(self) -> bool:
+        """Whether a line's end is held back."""
+        return bool(self._newline) and not self._pending
+
+    def let_go(self, stream: int | str = 1) -> list[Text | Packet]:
+        """The line's end that is held back: a packet would have followed at once, so it is the job's."""
+        events: list[Text | Packet] = []
+        if self.holds_newline:
+            newline, self._newline, self._let_go = self._newline, "", True
+            self._emit(events, stream, newline)
         return events
 
     def finish(self, stream: int | str = 1) -> list[Text | Packet]:

@@ -280,6 +280,30 @@ def test_log_of_a_node_that_keeps_none_is_opened_at_once(server: Server, client:
     assert opened == [1]
 
 
+def test_line_is_ended_before_the_next_one_comes(server: Server, client: Client) -> None:
+    """The end of a line that the job printed last is told while the job goes on, though a packet might have followed it."""
+    job = JobScript(server)
+    job.begin()
+    told = threading.Event()
+
+    def logs(stream: Socket, _: int) -> None:
+        stream.line("a\n")
+        told.wait(15)
+        stream.line("b\n")
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    printed = [""]
+    for event in watch(client):
+        if isinstance(event, Printed):
+            printed.append(printed[-1] + event.text)
+            if printed[-1] == "a\n":
+                told.set()
+    assert "a\n" in printed
+    assert printed[-1] == "a\nb\n"
+
+
 def test_stream_that_never_closes_holds_nothing_up(server: Server, client: Client) -> None:
     """The state ends the wait, not the stream."""
     job = JobScript(server)

@@ -119,6 +119,18 @@ def test_any_order(random, checksum):
     assert assembler.outcome() == (whole, "")
 
 
+def test_newline_that_was_let_go():
+    """A line's end that no packet followed is given back; where it was the wrapper's after all, a replay gives nothing twice, and loses nothing."""
+    start = "one\n"
+    later, end = (packets.line(NONCE, number, "p", b"{}", newline=number == 0).decode() for number in (0, 1))
+    assembler = _packets.Assembler(NONCE)
+    first = [*assembler.feed(1, start), *assembler.let_go(), *assembler.let_go()]
+    assert "".join(event.text for event in first) == "one\n"
+    read(assembler, later, iter([10**6]))
+    assembler.restart()
+    assert read(assembler, start + later + "two\n" + end, iter([10**6]))[0] == "two\n"
+
+
 def test_oversize():
     """More data than was asked for is not kept."""
     assembler = _packets.Assembler(NONCE, max_size=20_000)
