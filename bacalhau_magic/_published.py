@@ -40,4 +40,11 @@ def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_resu
     text = "".join(event.text for event in events if isinstance(event, Text))
     blob, found = assembler.outcome() if nonce else (None, "")
     stderr = log.stderr.decode("utf-8", "replace")
+    if blob is None and not (ended.cut or ended.problem) and not (_goes_on(ended.stdout, text) and _goes_on(ended.stderr, stderr)):
+        return ended  # what was heard may well be whole, and is no part of this
     return replace(ended, blob=blob, problem=found, stdout=text[:max_result], stderr=stderr[:max_result], cut=False, unproven=False)
+
+
+def _goes_on(heard: str, text: str) -> bool:
+    """Whether a text begins with what was heard, whose last newline may be the wrapper's."""
+    return text.startswith(heard.removesuffix("\n"))

@@ -34,11 +34,12 @@ def stdout(value: object = VALUE, text: bytes = b"x" * 4000 + b"\n") -> bytes:
     return b"".join(found)
 
 
-def archive(out: bytes, err: bytes = b"warned\n") -> bytes:
-    """The archive of a local publisher."""
+def archive(out: bytes | None, err: bytes = b"warned\n") -> bytes:
+    """The archive of a local publisher; without `out` one that holds other things."""
     data = io.BytesIO()
+    streams = (("./stdout", out), ("./stderr", err)) if out is not None else ()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for name, content in (("./exitCode", b"0"), ("./stdout", out), ("./stderr", err), ("./outputs/stdout", b"the user's own")):
+        for name, content in (("./exitCode", b"0"), *streams, ("./outputs/stdout", b"the user's own")):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
@@ -146,14 +147,12 @@ def test_text_without_packets_is_never_cut(server: Server, client: Client) -> No
     assert "can't be read to its end" in lost.message
 
 
-@pytest.mark.parametrize(("there", "last"), [(True, "last"), (False, "1999\n")])
-def test_text_that_may_lack_its_end_comes_from_the_archive(server: Server, client: Client, there: bool, last: str) -> None:
-    """A log that closed by itself may lack a last line without a newline: what was published has it; an archive that is gone takes nothing."""
-    text = "".join(f"{number}\n" for number in range(2000))
-    script = Old(server, archive(f"{text}last".encode()), wrapped=False)
+TEXT = "".join(f"{number}\n" for number in range(2000))
+
+
+def unproven(server: Server, client: Client, script: Old, *, nonce: str = "", text: str = TEXT) -> Ended:
+    """The end of a job whose log closed by itself, and may lack a last line without a newline."""
     server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
-    if not there:
-        server.on("GET", "/e-1.tar.gz", (404, b"gone"))
     script.begin()
 
     def logs(stream: Socket, number: int) -> None:
@@ -165,12 +164,42 @@ def test_text_that_may_lack_its_end_comes_from_the_archive(server: Server, clien
         stream.close()
 
     server.on_logs(logs)
-    end = list(watch(client, JobRef(JOB, client.endpoint), nonce="", max_result=1_000_000, poll_interval=0.2))[-1]
+    end = list(watch(client, JobRef(JOB, client.endpoint), nonce=nonce, max_result=1_000_000, poll_interval=0.2))[-1]
     assert isinstance(end, Ended)
     assert (end.cut, end.unproven, end.stdout) == (False, True, text)
-    value = outcome(client, end, "bash", nonce="")
+    return end
+
+
+@pytest.mark.parametrize(("there", "last"), [(True, "last"), (False, "1999\n")])
+def test_text_that_may_lack_its_end_comes_from_the_archive(server: Server, client: Client, there: bool, last: str) -> None:
+    """A log that closed by itself may lack a last line without a newline: what was published has it; an archive that is gone takes nothing."""
+    script = Old(server, archive(f"{TEXT}last".encode(), b""), wrapped=False)
+    if not there:
+        server.on("GET", "/e-1.tar.gz", (404, b"gone"))
+    value = outcome(client, unproven(server, client, script), "bash", nonce="")
     assert isinstance(value, str)
     assert value.endswith(last)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [archive(None), archive(b"", b""), archive(TEXT[:-100].encode(), b""), archive(b"other" + TEXT.encode(), b"")],
+    ids=["none", "empty", "less", "other"],
+)
+@pytest.mark.parametrize("nonce", ["", NONCE])
+def test_archive_without_what_was_heard_takes_nothing(server: Server, client: Client, data: bytes, nonce: str) -> None:
+    """What was heard stays, and what was unproven stays so, where the archive holds another text or less of it."""
+    end = unproven(server, client, Old(server, data, wrapped=bool(nonce)), nonce=nonce)
+    got = _published.completed(client, JobRef(JOB, client.endpoint), end, nonce=nonce, max_result=1_000_000)
+    assert server.count("GET", "/e-1.tar.gz") == 1
+    assert (got.stdout, got.unproven) == (TEXT, True)
+
+
+def test_newline_of_the_wrapper_is_no_other_text(server: Server, client: Client) -> None:
+    """Where the log lost the mark after a wrapper's own newline, the archive's text is the same without it."""
+    published = f"{TEXT}last\n@bacalhau {NONCE} 0 t n - e30=\n"
+    end = unproven(server, client, Old(server, archive(published.encode(), b"")), nonce=NONCE, text=f"{TEXT}last\n")
+    assert outcome(client, end, "bash") == f"{TEXT}last"
 
 
 def test_log_that_is_gone_is_no_empty_value(server: Server, client: Client) -> None:

@@ -208,7 +208,9 @@ def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
             found = _streams(part.archive, max_bytes)
         except DAMAGE as error:
             raise ResultError(f"The job's archive is damaged: {clean(str(error), 200)}.", job_id=ref.job_id) from error
-    return Log(found.get("stdout", b""), found.get("stderr", b""))
+    if "stdout" not in found:
+        raise ResultError("The job's archive holds no stdout.", job_id=ref.job_id)
+    return Log(found["stdout"], found.get("stderr", b""))
 
 
 def _streams(archive: Path, max_bytes: int) -> dict[str, bytes]:
