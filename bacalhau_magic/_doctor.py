@@ -111,7 +111,7 @@ def _target(name: str, find: Callable[[], Target], advice: str) -> Generator[Che
     how = f"; {target.executor}" if target.executor else ""
     how += f" ({target.executor_why})" if target.executor and target.executor_why else ""
     version = target.version or "unknown"
-    numbers = tuple(int(part) for part in version.lstrip("v").split("-")[0].split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.lstrip("v").split("-")[0].split(".")[:2] if part.isdecimal() and len(part) < 10)
     if numbers and (0, 0) < numbers < _OLDEST:
         yield Check(name, "failed", f"It answers with version {version}.", "Versions from 1.5 on are supported: have it updated.")
     else:

@@ -433,5 +433,5 @@ def marks_of(meta: dict[str, str]) -> tuple[str, str, tuple[str, ...], str, int]
         meta.get(META_LANGUAGE, "python"),
         names,
         meta.get(META_AS, "auto"),
-        int(size) if size.isdigit() else 64_000_000,
+        int(size) if size.isdecimal() and len(size) < 16 else 64_000_000,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,16 +137,17 @@ _UNITS = {"": 1, "m": 0.001, "k": 10**3, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def amount(text: str | None) -> float | None:
-    """An amount as Bacalhau writes it: "0.5", "500m" (of a CPU), "100mb", "2 GB"; None where it can't be read."""
+    """An amount as Bacalhau writes it: "0.5", "500m" (of a CPU), "100mb", "2 GB"; None where it can't be read or is endless."""
     match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text or "")
     if not match:
         return None
     unit = match[2].lower()
     factor = 10.0**6 if unit == "mb" else _UNITS.get(unit.removesuffix("b"))
     try:
-        return float(match[1]) * factor if factor is not None else None
+        count = float(match[1]) * factor if factor is not None else math.inf
     except ValueError:
         return None
+    return count if math.isfinite(count) else None
 
 
 def size(count: float) -> str:

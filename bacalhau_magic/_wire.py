@@ -29,6 +29,9 @@ TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})
 
 STDOUT, STDERR = 1, 2
 
+_LARGEST = 2**64
+"""No server counts further; nothing here could reckon with what is larger."""
+
 
 _WORDS = {"id": "ID", "cpu": "CPU", "gpu": "GPU", "gpus": "GPUs"}
 
@@ -38,14 +41,16 @@ def _pascal(name: str) -> str:
 
 
 class Wire(BaseModel):
-    """A noun of the wire: PascalCase aliases, null as empty, unknown keys ignored."""
+    """A noun of the wire: PascalCase aliases, null as empty, unknown keys ignored; a whole number beyond 64 bits is as null."""
 
     model_config = ConfigDict(alias_generator=_pascal, populate_by_name=True, extra="ignore", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None and not (isinstance(item, int) and abs(item) > _LARGEST)}
 
     def wire(self) -> dict[str, Any]:
         """This noun as the JSON object that goes over the wire; empty optional parts are left out."""
@@ -287,7 +292,9 @@ class BuildVersion(Wire):
     @property
     def number(self) -> tuple[int, ...] | None:
         """Major, minor and, where it is told, patch number; None for a build without a version ("v0.0.0-xxxxxxx")."""
-        match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", self.git_version) or re.fullmatch(r"(\d+) (\d+)", f"{self.major} {self.minor}")
+        match = re.match(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?", self.git_version) or re.fullmatch(
+            r"(\d{1,9}) (\d{1,9})", f"{self.major} {self.minor}"
+        )
         found = tuple(int(part) for part in match.groups() if part) if match else ()
         return found if any(found) else None
 

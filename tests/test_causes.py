@@ -11,6 +11,7 @@ from scripted import NODE, Recorded, Server, event, recording
 
 from bacalhau_magic import _commands, _jobs
 from bacalhau_magic._causes import Cause, causes, main
+from bacalhau_magic._marks import META_MAX_RESULT
 from bacalhau_magic._session import Session
 from bacalhau_magic._stages import CauseFound
 from bacalhau_magic._wire import Execution, HistoryItem, Job, NodeState
@@ -148,3 +149,28 @@ def test_show_tells_the_same_afterwards(session: Session, monkeypatch: pytest.Mo
         shown = repr(_commands.run(session, f"show {script.job_id}"))
     for words in (said, cause.advice, *cause.lines):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Resources": {"Memory": "9" * 400, "CPU": "9" * 400, "Disk": "9" * 400, "GPU": "9" * 400}},
+        {"Timeouts": {"QueueTimeout": 10**400, "TotalTimeout": 10**400}},
+        {"Meta": {META_MAX_RESULT: "9" * 5000}},
+        {"Meta": {META_MAX_RESULT: "²"}},
+        {"CreateTime": 10**400, "ModifyTime": -(10**400)},
+    ],
+    ids=["amounts", "times", "result", "no number", "clock"],
+)
+def test_numbers_without_end_are_no_numbers(session: Session, monkeypatch: pytest.MonkeyPatch, change: dict) -> None:
+    """A job that a server gives numbers which nobody can reckon with is shown, listed and attached to as one without them."""
+    with Server() as server:
+        script = Recorded(server, "out-of-memory", pace=20.0)
+        wire = script.data["job"]["Job"]
+        (wire if "CreateTime" in change else wire["Tasks"][0]).update(change)
+        monkeypatch.setenv("BACALHAU_API_URL", server.url)
+        job = _jobs.follow(session, script.job_id)
+        assert str(job.error).startswith("The job was killed")
+        session.jobs.clear()
+        shown = repr(_commands.run(session, f"show {script.job_id}"))
+    assert "The job was killed" in shown

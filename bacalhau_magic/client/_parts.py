@@ -106,7 +106,7 @@ class Part:
             return False
         self.drop()
         length = headers.get("content-length", "")
-        self.whole = Whole(_validator(headers), int(length) if length.isdigit() and len(length) < 16 else None)
+        self.whole = Whole(_validator(headers), int(length) if length.isdecimal() and len(length) < 16 else None)
         if self.whole.total is None:
             self.whole = Whole()
         elif self.whole.validator:
