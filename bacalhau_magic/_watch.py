@@ -51,11 +51,12 @@ def watch(
     """The job's events; the last is `Ended`. Raises nothing of the network's; closing the iterator ends all threads.
 
     `nonce` is that of the job's packets, "" for a job without a wrapper; `max_result` its --max-result in bytes.
-    `job` as it was sent brings limits and names into causes. `background`: requests wait for those of waiting cells,
+    `job` brings limits and names into causes; what state it was in when it was asked for is past. `background`: requests wait for those of waiting cells,
     and at most 16 such jobs hold a log stream. Without `follow_logs` the log is read once, at the end.
     """
     client = client.in_background() if background else client
     poll_interval = max(0.05, poll_interval)
+    job = job.model_copy(update={"state": None}) if job else None
     log = LiveLog(client, ref, nonce, max_result, background=background, follow=follow_logs, retry_after=poll_interval)
     return _Watch(client, ref, log, poll_interval, background, follow_logs, ledger, job).events(stop or StopRequest())
 

@@ -709,6 +709,24 @@ def test_waiting_without_a_node_is_explained_at_once(server: Server, client: Cli
     assert seen[0].lines == ("n-2e2b7e09 has no GPU",)
 
 
+def test_wait_of_the_moment_of_attaching_is_past_once_a_node_took_the_job(server: Server, client: Client) -> None:
+    """A job that found no node when it was attached to, and runs now, is not told to find none: that state is the one of then."""
+    job = JobScript(server)
+    job.state, job.message = "Queued", "Job queued. not enough nodes to run job. requested: 1, available: 0, suitable: 0."
+    job.add(job.message, "Queueing")
+    attached = Job.model_validate(job.job())
+    seen = []
+    for event in watch(client, nonce="", job=attached):
+        if isinstance(event, CauseFound):
+            seen.append(event.cause.kind)
+            job.message = ""
+            job.begin()
+            job.end()
+    assert seen == ["unplaceable"]
+    seen = [event.cause.kind for event in watch(client, nonce="", job=attached) if isinstance(event, CauseFound)]
+    assert seen == []
+
+
 REJECTED = "rejected bid: this node does not resolve environment variable KEY: environment variable 'KEY' is not in allowed patterns"
 
 
