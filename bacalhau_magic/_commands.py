@@ -227,10 +227,11 @@ def show(session: Session, words: list[str]) -> Report:
         if job.phase_word == COMPLETED and done[-1].exit_code:
             facts["state"] = "failed"
         limit = _jobs.time_limit(job)
-        if done[-1].exit_code == _TIME_IS_OVER and limit is not None and _jobs.is_over_time(session, job, history):
-            facts["state"] = "timed out"
+        if done[-1].exit_code == _TIME_IS_OVER and limit is not None and (state := _jobs.over_time(session, job, history)):
+            facts["state"] = state
             error = over_time(ref.job_id, limit)
-            notes += [error.message, within(error.hint, JobOptions(timeout=limit), session.settings.policy)]
+            said = f"Perhaps {error.message[:1].lower()}{error.message[1:]}" if state.startswith("perhaps") else error.message
+            notes += [said, within(error.hint, JobOptions(timeout=limit), session.settings.policy)]
     if job.phase_word == COMPLETED and not notes:
         notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
     veil = Veil(_jobs.secrets_of(session, job))

@@ -232,16 +232,17 @@ def why(session: Session, job: Job, executions: Sequence[Execution], history: Se
     return tuple(advised(cause, options, session.settings.policy) for cause in causes(history, executions, job, nodes))
 
 
-def is_over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> bool:
-    """Whether a job that ended with the exit code of a time limit was ended by its own: a cell may end with that code, too.
+def over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> str:
+    """How a job that ended with the exit code of a time limit stands to its own: "timed out", "perhaps timed out" or "".
 
-    Where its result is not known here, the node's times tell: its program began when the node said Running, after a pull.
+    A cell may end with that code, too. Where its result is not known here, the node's times tell, after a pull; they count
+    what it waited in the node's own queue and installed, so that they prove only that the cell had less.
     """
     known = session.known(job.id or "")
     if known is not None and (result := known.known_result) is not None:
-        return isinstance(result.error, JobTimedOutError)
+        return "timed out" if isinstance(result.error, JobTimedOutError) else ""
     limit = time_limit(job)
-    return limit is not None and ran_for(history) >= limit
+    return "perhaps timed out" if limit is not None and ran_for(history) >= limit else ""
 
 
 def ran_for(history: Sequence[HistoryItem]) -> float:

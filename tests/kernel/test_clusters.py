@@ -139,9 +139,9 @@ def test_doctor_in_a_batch_run(batch: Kernel) -> None:
     assert [output["type"] for output in ran.outputs] == ["execute_result"]
 
 
-@pytest.mark.parametrize(("ran", "state"), [(2, "failed"), (60, "timed out")], ids=["its own code", "time limit"])
+@pytest.mark.parametrize(("ran", "state"), [(2, "failed"), (60, "perhaps timed out")], ids=["its own code", "time limit"])
 def test_an_exit_code_of_124_is_judged_by_the_node_s_times(folder: Path, ran: int, state: str) -> None:
-    """A job that ended with the exit code of a time limit used up its time if it ran for so long: what it waited and pulled before is no part of it."""
+    """A job that ended with the exit code of a time limit may have used up its time if its node had it for so long: what it waited and pulled before is no part of it."""
     with Server() as server:
         job = JobScript(server)
         job.begin()
@@ -156,4 +156,4 @@ def test_an_exit_code_of_124_is_judged_by_the_node_s_times(folder: Path, ran: in
         said = kernel.run(f"print(get_ipython().run_line_magic('bacalhau', 'show {JOB}'))").text
         kernel.stop()
     assert state in said, said
-    assert ("ran longer than its time limit" in said) is (state == "timed out"), said
+    assert ("Perhaps the cell ran longer than its time limit" in said) is (ran == 60), said
