@@ -501,14 +501,14 @@ def _lies_here(name):
     return any(os.path.realpath(os.path.dirname(place)) == os.path.realpath(os.getcwd()) for place in places)
 
 
-def read_dict(d, depth):
-    """A dict that `pairs` wrote."""
+def read_pairs(d, depth):
+    """The keys and values that `pairs` wrote, for one dict, whose memory is counted here."""
     d.spend(232)
     keys, values = d.sequence(depth), d.sequence(depth)
     d.spend(100 * len(keys))
     if len(keys) != len(values):
         raise CodecError("the value is damaged")
-    return dict(zip(keys, values))
+    return zip(keys, values)
 
 
 def _read_set(d, depth):
@@ -566,7 +566,7 @@ _READERS = {
     b"B": lambda d, depth: bytearray(d.blob()),
     b"l": lambda d, depth: d.sequence(depth),
     b"t": lambda d, depth: tuple(d.sequence(depth)),
-    b"d": read_dict,
+    b"d": lambda d, depth: dict(read_pairs(d, depth)),
     b"S": _read_set,
     b"Z": lambda d, depth: frozenset(_read_set(d, depth)),
     b"r": _read_range,

@@ -52,27 +52,20 @@ _WRITERS = {
 }
 
 
-def _read_pairs(d, depth):
-    """A dict that is taken over into another one."""
-    found = codec.read_dict(d, depth)
-    d.spend(232 + 100 * len(found))
-    return found
-
-
 def _read_ordered(d, depth):
-    made = collections.OrderedDict(_read_pairs(d, depth))
-    vars(made).update(_read_pairs(d, depth))
+    made = collections.OrderedDict(codec.read_pairs(d, depth))
+    vars(made).update(codec.read_pairs(d, depth))
     return made
 
 
 def _read_counter(d, depth):
     made = collections.Counter()
-    dict.update(made, _read_pairs(d, depth))  # its own method would add to what is there
+    dict.update(made, codec.read_pairs(d, depth))  # its own method would add to what is there
     return made
 
 
 def _read_default(d, depth):
-    return collections.defaultdict(_FACTORIES[d.count()], _read_pairs(d, depth))
+    return collections.defaultdict(_FACTORIES[d.count()], codec.read_pairs(d, depth))
 
 
 def _read_deque(d, depth):

@@ -185,6 +185,27 @@ def test_memory_bomb():
         codec.loads(b"BMC1l\xff" + struct.pack("<Q", 2_000_000) + b"-" + b"S\x00" * 2_000_000)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.OrderedDict.fromkeys(range(10_000)),
+        collections.Counter(range(10_000)),
+        collections.defaultdict(list, dict.fromkeys(range(10_000))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_dict_of_another_class_is_as_large_as_a_dict(value):
+    """An OrderedDict, a Counter or a defaultdict is read with little more memory than the same dict may take."""
+
+    def left(value):
+        decoder = codec.Decoder(codec.dumps(value))
+        decoder.take(len(codec.MAGIC))
+        assert decoder.value(0) == value
+        return decoder.budget
+
+    assert abs(left(value) - left(dict(value))) < 1_000
+
+
 @given(values, st.data())
 def test_damage(value, data):
     """Damaged or cut bytes give a value or a CodecError, nothing else."""
