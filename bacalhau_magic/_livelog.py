@@ -143,12 +143,12 @@ class LiveLog:
     def lacks(self, executions: Sequence[Execution]) -> bool:
         """Whether the log of a job that ran to its end was not read to its end."""
         ran = _completed(executions)
-        return bool(ran) and not (self._has_packets or self._ended_well(ran) or self._is_whole(ran))
+        return bool(ran) and not (self._is_told or self._ended_well(ran) or self._is_whole(ran))
 
     def is_unproven(self, executions: Sequence[Execution]) -> bool:
         """Whether nothing shows that the log of a job that ran to its end is whole; that its stream closed by itself does not."""
         ran = _completed(executions)
-        if not ran or self._has_packets:
+        if not ran or self._is_told:
             return False
         if self._nonce:
             return True
@@ -158,8 +158,8 @@ class LiveLog:
         return not (own or self._is_whole(ran) or 0 < len(last) < _LINE // 4)
 
     @property
-    def _has_packets(self) -> bool:
-        """Whether the last packet came, and so all that was printed before."""
+    def _is_told(self) -> bool:
+        """Whether a packet says that the log is whole: the result's last one, or the mark where stdout ends; stderr may follow that."""
         return self._assembler.complete or self._assembler.text_ended
 
     @property
@@ -175,7 +175,7 @@ class LiveLog:
             self.close()
             self._patience = min(self._patience * 2, 30.0)
             self._open_at = now
-        if self._reader is None and self._follows and not self._has_packets and now >= self._open_at and not lost:
+        if self._reader is None and self._follows and not self._assembler.complete and now >= self._open_at and not lost:
             if self._background and not self._holds_slot:
                 self._holds_slot = _background_streams.acquire(blocking=False)
                 if not self._holds_slot:
@@ -354,7 +354,10 @@ class LiveLog:
         self._clean_end, self._cut = self._clean_end or self._served <= heard, False
 
     def _has_all(self, ran: Sequence[Execution]) -> bool:
-        if self._has_packets:
+        """Whether nothing more is waited for, once the open stream has ended or been silent."""
+        if self._assembler.complete:
+            return True
+        if self._assembler.text_ended and (self._reader or self._clean_end):
             return True
         if self._cut or self._is_whole(ran):
             return True
@@ -381,7 +384,7 @@ class LiveLog:
 
     def _is_cut(self) -> bool:
         """Whether the stream that has just ended served what a node before 1.8 keeps of a finished log, and no more."""
-        return self._served in _CUT_LOG and not self._has_packets and self._keeps_logs() is not True
+        return self._served in _CUT_LOG and not self._is_told and self._keeps_logs() is not True
 
     def _is_whole(self, ran: Sequence[Execution]) -> bool:
         """Whether the job's record shows that what was read is all of it: a short log stands there whole."""
@@ -400,7 +403,7 @@ class LiveLog:
     def _read(self, until_silent: float) -> Iterator[JobEvent]:
         """Read the open stream until it ends, brings the result's end, or is silent for so long."""
         before = -1
-        while self._reader and not self._has_packets and before != self._messages:
+        while self._reader and not self._assembler.complete and before != self._messages:
             before = self._messages
             yield from self.drain(time.monotonic() + until_silent)
 

@@ -78,7 +78,7 @@ class Assembler:
         self.started: dict[str, Any] | None = None
         """The started packet's facts, None until it comes."""
         self.text_ended = False
-        """Whether the job said where its text ends: no result follows, and none of the text is missing."""
+        """Whether the job said where its stdout ends: no result follows, and none of stdout is missing."""
 
     def _reset_line(self) -> None:
         self._pending = ""
@@ -210,6 +210,8 @@ class Assembler:
             self._damaged += 1
             return added, None
         if kind == "t":
+            if self._seqs:  # a wrapper that sends packets of a result sends none of these: the cell wrote it
+                return added, None
             first, self.text_ended = not self.text_ended, True
             return added, Packet(kind, number, payload) if first else None
         if number in self._seqs:

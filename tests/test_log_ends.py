@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,8 @@ from bacalhau_magic._wire import Job
 from bacalhau_magic.client import Client
 from bacalhau_magic.errors import JobFailedError, MissingResultError
 from bacalhau_magic.options import JobOptions
+from bacalhau_magic.remote import codec
+from bacalhau_magic.remote.packets import Writer, pack_bundle
 
 NONCE = "ab" * 8
 LONG = "".join(f"{number}\n" for number in range(2000))
@@ -89,6 +92,54 @@ def test_text_of_a_wrapper_without_tools_ends_with_its_mark(server: Server, clie
     else:
         assert isinstance(result.error, MissingResultError)
         assert "lacks the mark" in result.error.message
+
+
+def test_stderr_after_the_mark_is_read(server: Server, client: Client) -> None:
+    """The mark ends stdout alone: what stderr brings a moment later is heard, by the same stream."""
+    script = JobScript(server)
+    script.meta = {META_NONCE: NONCE}
+    script.begin()
+
+    def logs(stream: Socket, _: int) -> None:
+        stream.line(LONG)
+        stream.line(f"@bacalhau {NONCE} 0 t n - e30=\n")
+        script.end(exit_code=3)
+        script.executions[-1]["RunOutput"] |= {"Stdout": LONG[:2048], "StdoutTruncated": True}
+        time.sleep(0.1)
+        stream.line("the cause\n", 2)
+        stream.close()
+
+    server.on_logs(logs)
+    ref, end = watched(client, nonce=NONCE)
+    result = collect(ref, end, language=BUILT_IN["bash"], options=JobOptions())
+    assert (end.stdout, end.stderr, end.unproven, server.streams) == (LONG.removesuffix("\n"), "the cause\n", False, 1)
+    assert "the cause" in str(result.error)
+
+
+def test_mark_of_the_cell_ends_no_result(server: Server, client: Client) -> None:
+    """A cell that prints the mark, between the wrapper's own packets, gets its result all the same, and whole."""
+    script = JobScript(server)
+    script.meta = {META_NONCE: NONCE}
+    script.begin()
+    found: list[bytes] = []
+    writer = Writer(NONCE, found.append)
+    writer.packet("s", b'{"language":"python"}')
+    writer.plain(f"@bacalhau {NONCE} 0 t - - e30=\n".encode())
+    writer.blob(pack_bundle({"outcome": "ok", "exit_code": 0}, [("value", "", codec.dumps(42))]))
+
+    def logs(stream: Socket, _: int) -> None:
+        for line in found[:2]:
+            stream.line(line.decode())
+        script.end()
+        time.sleep(0.1)
+        for line in found[2:]:
+            stream.line(line.decode())
+        stream.close()
+
+    server.on_logs(logs)
+    ref, end = watched(client, nonce=NONCE)
+    result = collect(ref, end, language=BUILT_IN["python"], options=JobOptions())
+    assert (result.error, result.value, server.streams) == (None, 42, 1)
 
 
 @pytest.mark.parametrize(("text", "proven"), [(LONG, False), (LONG + "last", True), ("short\n", True)])
