@@ -12,7 +12,7 @@ from typing import Any
 from ._bundles import Bundle
 from ._languages import Language
 from ._placement import size
-from ._stages import JobResult
+from ._stages import JobRef, JobResult
 from ._suggestions import suggestion
 from .errors import CorruptResultError, MissingResultError, ResultError
 from .options import JobOptions
@@ -61,7 +61,7 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
                 )
             )
     if problems:
-        return Read(outputs=outputs, error=_first(problems, outputs, result.ref.short_id))
+        return Read(outputs=outputs, error=_first(problems, outputs, result.ref))
     if "value" in bundle.parts and not options.outputs:
         value, problem = _decoded(bundle.parts["value"], "", job_id, options)
         if problem:
@@ -111,15 +111,15 @@ def read_value(path: str | PathLike[str]) -> Any:
         raise CorruptResultError(f"{place.name} can't be read: {problem}.") from None
 
 
-def _first(problems: Sequence[ResultError], outputs: Mapping[str, Any], job: str) -> ResultError:
-    """The first problem, which names the others too, and how to come to the names that were read."""
+def _first(problems: Sequence[ResultError], outputs: Mapping[str, Any], ref: JobRef) -> ResultError:
+    """The first problem, which names the others too, and how to come to the names that were read: no server has a recorded job."""
     first = problems[0]
     others = ", ".join(repr(problem.name) for problem in problems[1:])
     if others:
         first.message += f" The same goes for {others}."
-    if outputs:
+    if outputs and not ref.endpoint.recording:
         names = ",".join(outputs)
-        first.hint += f"{' ' if first.hint else ''}What came back beside it: %bacalhau attach {job} -o {names}"
+        first.hint += f"{' ' if first.hint else ''}What came back beside it: %bacalhau attach {ref.short_id} -o {names}"
     return first
 
 

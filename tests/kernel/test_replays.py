@@ -106,6 +106,19 @@ def test_a_changed_cell_says_what_changed(recorded: tuple[Path, object], tmp_pat
             assert sentence in ran.text
 
 
+def test_no_server_is_asked_for_what_a_recording_lacks(tmp_path: Path) -> None:
+    """Where a name of a replayed or stored result can't be read, nothing advises to attach to its job: what was read is in its outputs."""
+    cell = "%%bacalhau --no-raise-error -o h,i\nh, i = 1, object()"
+    with kernel(tmp_path) as running:
+        running.run("%bacalhau record lesson.yaml")
+        assert "%bacalhau attach j-" in running.run(cell).text
+        running.run("%bacalhau replay lesson.yaml")
+        replayed = running.run(cell).text
+        assert running.run("_bacalhau.outputs").value == "{'h': 1}"
+    assert "'i' can't be sent back" in replayed
+    assert "attach" not in replayed
+
+
 def test_names_labels_and_waiting_are_no_content(recorded: tuple[Path, object], tmp_path: Path) -> None:
     """What a job is called, how it is waited for and where it should run is none of what it is."""
     with kernel(tmp_path, **NOWHERE) as running:
