@@ -130,8 +130,8 @@ def _failures(history: Sequence[HistoryItem], executions: Sequence[Execution]) -
         if execution.compute == ExecutionState.FAILED and execution.id not in known:
             state = execution.compute_state
             own = _failure(execution.id, execution.node_id, state.message, "", state.details)
-            # A record has the words alone, and may be faster than the history: the same words are the same failure.
-            like = alike.get(_masked(own.message))
+            # A record may have the words alone, and be faster than the history: the same words are the same failure.
+            like = alike.get(_masked(own.message)) if own.message and not (own.code or own.hint) else None
             found.append(replace(like, execution=own.execution, node=own.node) if like else own)
     return found
 

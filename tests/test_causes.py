@@ -73,6 +73,20 @@ def test_record_that_is_faster_than_the_history_changes_no_cause() -> None:
     assert (found.kind, found) == ("image", main(causes(told, (), JOB, NODES)))
 
 
+@pytest.mark.parametrize(
+    "state",
+    [{"Message": ""}, {"Message": "no such host", "Details": {"ErrorCode": "Docker:Other"}}, {"Message": "no such host", "Details": {"Hint": "Wait."}}],
+    ids=["no words", "its own code", "its own hint"],
+)  # fmt: skip
+def test_a_record_with_facts_of_its_own_or_none_is_not_taken_for_another_failure(state: dict) -> None:
+    """A try of which nothing is known, or more than the words, did not fail as the first one: no image is blamed for it."""
+    told = history(("e-1", NODE, str(state["Message"])))
+    told[1] = told[1].model_copy(update={"event": told[1].event.model_copy(update={"topic": "Exec Scanning"})})
+    record = Execution.model_validate({"ID": "e-2", "NodeID": OTHER, "ComputeState": {"StateType": "Failed", **state}})
+    first, second = causes(told, (record,), JOB, NODES)
+    assert (first.kind, second.kind, second.node) == ("image", "failed", OTHER)
+
+
 def test_unknown_nodes_are_not_no_nodes() -> None:
     """Where the list of nodes can't be read another one may be there, until the server says that it has none left."""
     twice = (("e-1", NODE, DENIED), ("e-2", NODE, DENIED))
