@@ -381,7 +381,11 @@ def _other(e, value, kind, depth):
         return own(room).write(e, value, depth)
     if module in _SCALARS and own("scalars").write(e, value, kind):
         return True
-    return own("objects").write(e, value, kind, depth)
+    if own("objects").write(e, value, kind, depth):
+        return True
+    # A notebook's own class of a model or a tensor: what can be sent instead is said by the same module.
+    torch = "torch" in sys.modules and any(base.__module__.partition(".")[0] == "torch" for base in kind.__mro__)
+    return torch and own("tensors").write(e, value, depth)
 
 
 class Decoder:

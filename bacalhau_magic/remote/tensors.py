@@ -36,6 +36,8 @@ def write(e, value, depth):
         raise e.stop(value, "a subclass of torch.Tensor, which would not come back as itself")
     if value.layout != torch.strided or value.is_quantized:
         raise e.stop(value, "which is not a plain dense tensor")
+    if not _has_data(value):
+        raise e.stop(value, "whose data is not there: it is on the device meta, or its storage was given back")
     name = str(value.dtype).partition(".")[2]
     if name not in _DTYPES:
         raise e.stop(value, "with dtype %s, which can't be sent" % name)
@@ -45,6 +47,17 @@ def write(e, value, depth):
     e.value(tuple(value.shape), depth + 1)
     e.blob(_tensor_bytes(value))
     return True
+
+
+def _has_data(tensor):
+    """Whether the storage holds all that the tensor's shape and strides reach: else foreign memory would be read."""
+    if tensor.device.type == "meta":
+        return False
+    if not tensor.numel() or tensor.device.type not in ("cpu", "cuda"):  # a TPU's have no storage to ask
+        return True
+    storage = (getattr(tensor, "untyped_storage", None) or tensor.storage)()  # the first from torch 2 on
+    last = tensor.storage_offset() + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride()))
+    return (last + 1) * tensor.element_size() <= storage.nbytes()
 
 
 def _tensor_bytes(tensor):

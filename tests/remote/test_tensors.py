@@ -166,8 +166,35 @@ def test_tensor_refused_or_lying():
     torch = _torch()
     with pytest.raises(codec.Unsendable, match=r"a model, of which only the state_dict\(\) can be sent"):
         codec.dumps({"model": torch.nn.Linear(1, 1)})
+
+    class Net(torch.nn.Module):
+        """A notebook's own model."""
+
+    with pytest.raises(codec.Unsendable, match=r"Net, a model, of which only the state_dict\(\) can be sent"):
+        codec.dumps({"model": Net()})
     with pytest.raises(codec.Unsendable, match="dense"):
         codec.dumps(torch.eye(2).to_sparse())
     data = codec.dumps(torch.ones(3))
     with pytest.raises(codec.CodecError, match="another size"):
         codec.loads(data.replace(b"i\x03\x00", b"i\x04\x00", 1))
+
+
+@pytest.mark.parametrize("left", [0, 8], ids=["freed", "shrunk"])
+def test_tensor_without_all_its_data(left):
+    """A tensor whose storage was given back, or is shorter than its shape, is refused: what lies there is not its own."""
+    torch = _torch()
+    tensor = torch.arange(3.0)
+    part = tensor[:2]
+    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage().untyped()
+    storage.resize_(left)
+    with pytest.raises(codec.Unsendable, match=r"x\['w'\] is of type torch.Tensor, whose data is not there"):
+        codec.dumps({"w": tensor}, "x")
+    if left:
+        assert equal(torch, back(part), torch.tensor([0.0, 1.0]))
+
+
+def test_tensor_on_meta():
+    """A tensor of a device that holds no data is refused by name."""
+    torch = _torch()
+    with pytest.raises(codec.Unsendable, match=r"x\[0\] is of type torch.Tensor, whose data is not there"):
+        codec.dumps([torch.empty(3, device="meta")], "x")
