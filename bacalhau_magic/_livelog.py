@@ -18,12 +18,11 @@ from ._packets import Assembler, Packet, Text
 from ._stages import JobEvent, JobRef, Noticed, PhaseChanged, Printed
 from ._stops import StopRequest
 from ._wire import STDERR, STDOUT, Execution, ExecutionState
-from .client import Client, LogOver, LogText, Reader
+from .client import Client, Inbox, LogOver, LogText, Reader
 from .errors import ApiError
 
 __all__ = ["LiveLog"]
 
-_BATCH = 500
 _CUT_LOG = range(2040, 2052)
 """Characters of a finished log that nodes before 1.8 serve: its first 2,048 bytes, and a newline."""
 _LAST_READS = ((0.05, 4.0), (0.2, 8.0), (0.5, 16.0), (1.0, 32.0), (1.0, 300.0))
@@ -58,7 +57,7 @@ class LiveLog:
         self._background, self._follows, self._retry_after = background, follow, retry_after
         self._max_text = max_result
         self._max_blob = bundle_limit(max_result)
-        self._inbox: queue.Queue[object] = queue.Queue(maxsize=2000)
+        self._inbox = Inbox()
         self.node = ""
         """Where the job is now."""
         self._reader: Reader | None = None
@@ -220,7 +219,8 @@ class LiveLog:
                 return False
             shown: list[Text | Packet] = []
             hurried = False
-            for item in self._batch(first):
+            # Not all that there may be: a flood is not to keep the history from being asked.
+            for item in self._inbox.batch(first):
                 if isinstance(item, LogText):
                     if self._reader and item.reader == self._reader.number:
                         self._messages += 1
@@ -238,15 +238,6 @@ class LiveLog:
                 return True
             if time.monotonic() >= until:
                 return False
-
-    def _batch(self, first: object) -> Iterator[object]:
-        """This item and what waits behind it, up to a batch, so that a flood does not keep the history from being asked."""
-        yield first
-        for _ in range(_BATCH - 1):
-            try:
-                yield self._inbox.get_nowait()
-            except queue.Empty:
-                return
 
     def _over(self, item: LogOver) -> bool:
         """The stream is over; whether that is a reason to look at the history."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -302,6 +304,36 @@ def test_line_is_ended_before_the_next_one_comes(server: Server, client: Client)
                 told.set()
     assert "a\n" in printed
     assert printed[-1] == "a\nb\n"
+
+
+def test_flood_waits_for_whoever_reads_it(server: Server, client: Client) -> None:
+    """Whoever reads slowly holds the stream back, not all of it in memory; and loses nothing."""
+    job = JobScript(server)
+    job.begin()
+    line, lines, sent = "x" * 16_383 + "\n", 4000, [0]
+
+    def logs(stream: Socket, _: int) -> None:
+        frame = json.dumps({"value": {"Type": 1, "Line": line}})
+        for number in range(lines):
+            stream.text(frame)
+            sent[0] = number
+        job.end()
+        stream.close()
+
+    server.on_logs(logs)
+    tracemalloc.start()
+    try:
+        events = watch(client, nonce="", max_result=1000)
+        heard = len(next(event.text for event in events if isinstance(event, Printed)))
+        before = -1
+        while sent[0] > before:
+            before = sent[0]
+            time.sleep(0.5)
+        heard += sum(len(event.text) for event in events if isinstance(event, Printed))
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+    assert heard == lines * len(line)
 
 
 def test_stream_that_never_closes_holds_nothing_up(server: Server, client: Client) -> None:

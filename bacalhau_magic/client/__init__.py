@@ -8,11 +8,12 @@ from ._download import fetch_log
 from ._files import Fetched, Rights, check_directory, fetch_files, pack_files, unpack_files
 from ._logs import LogStream, LogStreamError
 from ._problems import clean
-from ._reader import LogOver, LogText, Reader
+from ._reader import Inbox, LogOver, LogText, Reader
 
 __all__ = [
     "Client",
     "Fetched",
+    "Inbox",
     "LogOver",
     "LogStream",
     "LogStreamError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,12 @@ from ._client import Client
 from ._logs import LogStream, LogStreamError
 
 _numbers = itertools.count(1)
+_WAITING = 4_000_000
+"""Characters of a log that wait for whoever reads it."""
+_AT_ONCE = 2_000_000
+"""Characters that are taken at once."""
+_ITEM = 200
+"""Characters that an item without text counts as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,49 @@ class LogOver:
     problem: str = ""
 
 
+class Inbox(queue.Queue[object]):
+    """What readers bring; bounded by its characters: an item may be a short line or many long ones."""
+
+    def __init__(self) -> None:
+        super().__init__(_WAITING)
+
+    def batch(self, first: object) -> Iterator[object]:
+        """This item and what waits behind it, as much as is taken at once."""
+        yield first
+        taken = _size(first)
+        while taken < _AT_ONCE:
+            try:
+                item = self.get_nowait()
+            except queue.Empty:
+                return
+            taken += _size(item)
+            yield item
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._characters = 0
+
+    def _qsize(self) -> int:
+        return self._characters
+
+    def _put(self, item: object) -> None:
+        super()._put(item)
+        self._characters += _size(item)
+
+    def _get(self) -> object:
+        item = super()._get()
+        self._characters -= _size(item)
+        return item
+
+
+def _size(item: object) -> int:
+    return _ITEM + (len(item.text) if isinstance(item, LogText) else 0)
+
+
 class Reader:
     """Opens one stream at once and puts LogText and then one LogOver into `inbox`; after `close()` nothing more."""
 
-    def __init__(
-        self, client: Client, job_id: str, inbox: queue.Queue[object], *, namespace: str, follow: bool, execution_id: str = ""
-    ) -> None:
+    def __init__(self, client: Client, job_id: str, inbox: Inbox, *, namespace: str, follow: bool, execution_id: str = "") -> None:
         self.number = next(_numbers)
         self.follow = follow
         self._inbox = inbox
