@@ -252,6 +252,10 @@ class RemoteCellError(JobError):
         return [*lines, f"  → {self.hint}"] if self.hint else lines
 
 
+_PARTS = "\n  +-+---------------- 1 ----------------\n"
+"""What stands in a group's traceback before its parts; those of groups in it stand deeper."""
+
+
 class RemoteGroupError(RemoteCellError, ExceptionGroup[RemoteCellError]):
     """The cell raised an exception group; `exceptions` are the errors in it, so that `except*` takes them."""
 
@@ -259,9 +263,17 @@ class RemoteGroupError(RemoteCellError, ExceptionGroup[RemoteCellError]):
         """A group of these errors; its text is without the count that a group adds."""
         return super().__new__(cls, evalue.rpartition(" (")[0] or evalue, exceptions)
 
-    def __init__(self, _exceptions: Sequence[RemoteCellError], **facts: Any) -> None:
+    def __init__(self, exceptions: Sequence[RemoteCellError], **facts: Any) -> None:
         super().__init__(**facts)
-        self.add_note(self.traceback_text.rstrip("\n"))  # who prints a group asks it for nothing else
+        # Who prints a group asks it for nothing else, and prints its parts after it: each brings its own lines alone.
+        own, parted, _ = self.traceback_text.rpartition(_PARTS)
+        told: list[tuple[RemoteCellError, str]] = [(self, own or self.traceback_text)]
+        if parted:
+            told += [(part, part.traceback_text) for part in exceptions if not isinstance(part, RemoteGroupError)]
+        for error, text in told:
+            above, _, last = text.rstrip("\n").rpartition("\n")
+            if note := above if last.strip("| ") == error.message else text.rstrip("\n"):
+                error.add_note(note)
 
     def alone(self) -> RemoteCellError:
         """The same error without its parts: a shell shows that by its own remote traceback."""

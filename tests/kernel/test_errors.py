@@ -134,6 +134,19 @@ def test_a_group_is_taken_apart(shell: Kernel) -> None:
     assert ran.value == repr([["RemoteCellError[ValueError]", "ExceptionGroup"], "KeyError", "'OSError'"])
 
 
+def test_a_group_that_python_prints_shows_each_part_once(shell: Kernel) -> None:
+    """A group that `run` raises is printed by Python itself: with the job's own lines of the group and of each part, and no part twice."""
+    cell = (
+        "def fail():\n    raise KeyError('deep')\nproblems = [TypeError('plain')]\ntry:\n    fail()\nexcept KeyError as e:\n    problems.append(e)\n"
+        "raise ExceptionGroup('outer', [OSError('flat'), ExceptionGroup('inner', problems)])"
+    )
+    text = shell.run(f"from bacalhau_magic import run\nrun({cell!r}, quiet=True)").text
+    for words in ("OSError: flat", "TypeError: plain", "KeyError: 'deep'"):
+        assert sum(words in line and "raise" not in line for line in text.split("\n")) == 1, text
+    for line in (r"line 8, in <module>", r"line 2, in fail"):
+        assert re.search(rf'File "Cell In\[\d+\]", {line}', text), text
+
+
 def test_the_line_of_typescript(shell: Kernel) -> None:
     """What a TypeScript cell throws has its stack with the cell's own line, although the types were stripped."""
     text = failed(
