@@ -42,7 +42,7 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
             else:
                 outputs[name] = value
         elif name in bundle.unsendable:
-            large = "larger than" in bundle.unsendable[name]
+            large = bundle.unsendable[name].endswith(codec.ABOVE)
             said, how = place_kept(bundle, name, options, result.ref.short_id)
             problems.append(
                 ResultError(

@@ -32,6 +32,7 @@ from .errors import (
     remote_cell_error,
 )
 from .options import JobOptions
+from .remote import codec
 
 _TAIL_LINES, _TAIL = 20, 2000
 
@@ -69,11 +70,11 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         unsendable=dict(bundle.unsendable),
         notices=tuple(map(_cut, bundle.truncated)),
     )
-    if "larger than" in bundle.unsendable.get("", ""):
+    if bundle.unsendable.get("", "").endswith(codec.ABOVE):
         said, how = place_kept(bundle, "", options, "last")
         lost = f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"
         result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
-    elif "holds the secret" in bundle.unsendable.get("", ""):
+    elif bundle.unsendable.get("", "").endswith(codec.STAYS):
         result = replace(result, notices=(*result.notices, f"No value came back, only its text: {bundle.unsendable['']}."))
     if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
         result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))

@@ -100,6 +100,26 @@ def test_names_that_are_missing_or_cant_be_sent() -> None:
     assert missing.name == "c"
 
 
+@pytest.mark.parametrize("words", ["larger than", "it holds the secret", codec.ABOVE, codec.STAYS])
+def test_a_library_s_words_are_no_reason_of_ours(words: str) -> None:
+    """What a library says of a value that it can't read leads to no advice of a larger result, and to no word of a secret."""
+    why = f"it is of type Image, which can't be read (ValueError: {words})"
+    named = result({"unsendable": {"b": why}}, outputs=["b"]).error
+    assert named is not None
+    assert words in named.message
+    assert "--max-result" not in named.hint
+    assert result({"unsendable": {"": why}}).notices == ()
+
+
+def test_a_value_above_the_bound_is_advised_of_it() -> None:
+    """What was too large, by the words in which the job says so, is advised to be asked for with a larger bound."""
+    with pytest.raises(codec.TooLarge) as caught:
+        codec.dumps("x" * 100, "b", 10)
+    named = result({"unsendable": {"b": str(caught.value)}}, outputs=["b"]).error
+    assert named is not None
+    assert "--max-result" in named.hint
+
+
 def test_damaged_value() -> None:
     """Bytes that are no value are a CorruptResultError, never an exception from the decoder."""
     got = result(parts=[("value", "", b"BMC1l\xff\xff")])

@@ -18,6 +18,8 @@ from struct import pack, unpack_from
 
 MAGIC = b"BMC1"
 MAX_DEPTH = 200
+ABOVE = "bytes that are left for results"  # a reason ends so where the size alone is in the way; a library's words stand in brackets
+STAYS = "which stays in the job"  # so ends the reason where a value holds a secret
 _LARGE = 1 << 20  # bytes from which on a value is not copied before it is read
 _FAST = 8  # shorter sequences are not worth a look at their types
 
@@ -85,11 +87,13 @@ def dumps(value, name="value", max_size=None, classes=None, pickles=False):
     try:
         encoder.value(value, 0)
     except _TooLarge:
-        raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
+        raise _too_large(value, name, max_size) from None
     except _Stop as stop:
         reason = Unsendable(name + "".join(reversed(stop.steps)), type_name(stop.value), stop.reason)
-    except Exception as problem:  # a closed image, a tensor without data: what its library says is the reason
-        reason = Unsendable(name, type_name(value), "which can't be read (%s: %s)" % (type(problem).__name__, problem))
+    except MemoryError:
+        raise
+    except Exception as problem:  # a closed image, a broken handle: what its library says is the reason
+        reason = Unsendable(name, type_name(value), "which can't be read (%s)" % said(problem))
     else:
         return b"".join(encoder.out)
     if not pickles:
@@ -106,14 +110,18 @@ def _pickled(value, name, max_size, classes, reason):
     try:
         found = own("pickles").dumps(value, classes)
     except Exception as problem:
-        raise Unsendable(reason.path, reason.type_name, "%s, and pickle can't either (%s)" % (reason.reason, problem)) from None
+        raise Unsendable(reason.path, reason.type_name, "%s, and pickle can't either (%s)" % (reason.reason, said(problem))) from None
     encoder = Encoder(max_size)
     try:
         encoder.put(b"K")
         encoder.blob(found)
     except _TooLarge:
-        raise TooLarge(name, type_name(value), "larger than the %d bytes that are left for results" % max_size) from None
+        raise _too_large(value, name, max_size) from None
     return b"".join(encoder.out)
+
+
+def _too_large(value, name, max_size):
+    return TooLarge(name, type_name(value), "larger than the %d %s" % (max_size, ABOVE))
 
 
 def loads(data, max_size=None, trusted=False, pickles=False):
@@ -139,7 +147,15 @@ def loads(data, max_size=None, trusted=False, pickles=False):
     except CodecError:
         raise
     except Exception as error:
-        raise CodecError("the value is damaged (%s: %s)" % (type(error).__name__, error)) from error
+        raise CodecError("the value is damaged (%s)" % said(error)) from error
+
+
+def said(problem):
+    """An exception's class and words; making the words may itself fail."""
+    try:
+        return "%s: %s" % (type(problem).__name__, problem)
+    except Exception:
+        return type(problem).__name__
 
 
 def type_name(value):

@@ -154,7 +154,7 @@ def _defined(codec, request, here, space):
             missing = codec.MissingLibrary(getattr(problem, "name", None) or name)
             raise _InputError("%s can't be defined where the cell runs: %s. %s" % (name, problem, _ADVICE % missing.library)) from missing
         except Exception as problem:
-            told = "%s: %s" % (type(problem).__name__, problem)
+            told = codec.said(problem)
             raise _InputError("%s can't be defined where the cell runs: %s." % (name, told.rstrip("."))) from problem
         if isinstance(space.get(name), type):
             known.append(space[name])
@@ -219,7 +219,7 @@ def _encoded(codec, request, value, name, room, space, known, redactor):
             raise codec.Unsendable(name, codec.type_name(value), "of the class %s, which only the cell has" % kind.__qualname__)
     secret = redactor.held(data) if redactor else ""
     if secret:
-        raise codec.Unsendable(name, codec.type_name(value), "and holds the secret %s, which stays in the job" % secret)
+        raise codec.Unsendable(name, codec.type_name(value), "and holds the secret %s, %s" % (secret, codec.STAYS))
     return data
 
 

@@ -77,6 +77,36 @@ def test_unsendable_value(job):
     assert "__main__.P" in run.bundle.unsendable[""]
 
 
+UNREADABLE = """import dataclasses
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    number: int
+    def __repr__(self):
+        raise %s()
+
+x = {Key(1): len}
+"""
+
+
+def test_a_value_that_fails_without_words(job):
+    """A value whose own code fails as it is looked at, with an error that has no text, is named as any other; the cell is well."""
+    run = job(UNREADABLE % "Wordless", outputs=["x"])
+    assert (run.code, run.bundle.error) == (0, None)
+    assert run.bundle.unsendable["x"] == "x is of type dict, which can't be read (Wordless)"
+
+
+def test_no_memory_for_a_value_is_an_error(job):
+    """Where memory is short as a value is written, the cell fails with that: the value could travel."""
+    run = job(UNREADABLE % "MemoryError", outputs=["x"])
+    assert run.code == 1
+    assert run.bundle.error["ename"] == "MemoryError"
+
+
 def test_traceback_lines(job):
     """The traceback shows the cell's own lines and none of the wrapper's, also in chained exceptions after an await."""
     cell = "import asyncio\nawait asyncio.sleep(0)\ntry:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('no') from e\n"
