@@ -43,7 +43,7 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
                 outputs[name] = value
         elif name in bundle.unsendable:
             large = bundle.unsendable[name].endswith(codec.ABOVE)
-            said, how = place_kept(bundle, name, options, result.ref.short_id)
+            said, how = place_kept(bundle, name, options, result.ref)
             problems.append(
                 ResultError(
                     f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", ".") + said,
@@ -71,16 +71,16 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
     return Read(outputs=outputs)
 
 
-def place_kept(bundle: Bundle, name: str, options: JobOptions, job: str) -> tuple[str, str]:
+def place_kept(bundle: Bundle, name: str, options: JobOptions, ref: JobRef, job: str = "") -> tuple[str, str]:
     """Where a value that did not travel lies, as a sentence that follows another one, and how it is read; "" where it is lost.
 
-    `name` is "" for the cell's value, `job` what `%bacalhau get` takes.
+    `name` is "" for the cell's value, `job` what `%bacalhau get` takes, else its short id; no server has the files of a recorded job.
     """
-    if name not in bundle.kept:
+    if name not in bundle.kept or (ref.endpoint.recording and not options.files):
         return "", ""
     file, count = bundle.kept[name]
     place = f"{options.files or 'DIR'}/{file}"
-    fetch = "" if options.files else f"Fetch them with %bacalhau get {job} DIR, then r"
+    fetch = "" if options.files else f"Fetch them with %bacalhau get {job or ref.short_id} DIR, then r"
     if file.endswith(".pickle"):
         read = f"import pickle; pickle.load(open({place!r}, 'rb')), which runs code that the job wrote."
     else:

@@ -71,7 +71,7 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         notices=tuple(map(_cut, bundle.truncated)),
     )
     if bundle.unsendable.get("", "").endswith(codec.ABOVE):
-        said, how = place_kept(bundle, "", options, "last")
+        said, how = place_kept(bundle, "", options, result.ref, "last")
         lost = f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"
         result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
     elif bundle.unsendable.get("", "").endswith(codec.STAYS):

@@ -107,16 +107,21 @@ def test_a_changed_cell_says_what_changed(recorded: tuple[Path, object], tmp_pat
 
 
 def test_no_server_is_asked_for_what_a_recording_lacks(tmp_path: Path) -> None:
-    """Where a name of a replayed or stored result can't be read, nothing advises to attach to its job: what was read is in its outputs."""
+    """Of a replayed or stored result nothing advises to attach to its job, or to fetch its files: what was read is in its outputs."""
     cell = "%%bacalhau --no-raise-error -o h,i\nh, i = 1, object()"
+    large = "%%bacalhau --no-raise-error -o h --max-result 1MB\nimport os\nh = os.urandom(2_000_000)"
     with kernel(tmp_path) as running:
         running.run("%bacalhau record lesson.yaml")
         assert "%bacalhau attach j-" in running.run(cell).text
+        assert "%bacalhau get j-" in running.run(large).text
         running.run("%bacalhau replay lesson.yaml")
+        too_large = running.run(large).text
         replayed = running.run(cell).text
         assert running.run("_bacalhau.outputs").value == "{'h': 1}"
     assert "'i' can't be sent back" in replayed
     assert "attach" not in replayed
+    assert "Ask for more with --max-result." in too_large
+    assert "%bacalhau get" not in too_large
 
 
 def test_names_labels_and_waiting_are_no_content(recorded: tuple[Path, object], tmp_path: Path) -> None:
