@@ -7,7 +7,7 @@ that has its plain classes alone.
 import os
 import sys
 
-displays = load("displays")  # noqa: F821 - put here by bootstrap.py
+displays, runner = load("displays"), load("runner")  # noqa: F821 - put here by bootstrap.py
 _NAMES = ("display", "update_display", "clear_output", "publish_display_data")
 
 
@@ -23,9 +23,7 @@ class Finder:
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target) if finder is not self and hasattr(finder, "find_spec") else None
             if spec is not None:
-                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Changed(spec.loader, change)
-                return spec
+                return runner.changed(spec, change)
         return None
 
 
@@ -41,25 +39,6 @@ class Last:
 
 
 FINDER, LAST = Finder(), Last()
-
-
-class _Changed:
-    """A module's own loader, and then a change."""
-
-    def __init__(self, loader, change):
-        self._loader = loader
-        self._change = change
-
-    def create_module(self, spec):
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module):
-        module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._change(module)
-
-    def __getattr__(self, name):
-        return getattr(self._loader, name)
 
 
 class _Made:

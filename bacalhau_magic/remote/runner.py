@@ -299,6 +299,32 @@ def _exit_code(code):
     return 1
 
 
+def changed(spec, change):
+    """The spec, after whose module is loaded `change` is called with it; its loader may load other modules as well, and stays as it is."""
+    if hasattr(spec.loader, "exec_module"):
+        spec.loader = _Changed(spec.loader, change)
+    return spec
+
+
+class _Changed:
+    """A module's own loader, and then a change."""
+
+    def __init__(self, loader, change):
+        self._loader = loader
+        self._change = change
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._change(module)
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+
 class _Lines:
     """The lines of the cell and of its definitions, for all that shows a traceback or reads a source: linecache knows them once it is imported."""
 
@@ -317,15 +343,7 @@ class _Lines:
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next(filter(None, found), None)
-        execute = getattr(spec and spec.loader, "exec_module", None)
-        if execute is not None and not isinstance(spec.loader, type):  # a class loads other modules as well
-
-            def executed(module):
-                execute(module)
-                self.fill(module)
-
-            spec.loader.exec_module = executed
-        return spec
+        return spec and changed(spec, self.fill)
 
     def fill(self, linecache):
         for step in self._steps:

@@ -77,6 +77,24 @@ def test_unsendable_value(job):
     assert "__main__.P" in run.bundle.unsendable[""]
 
 
+def test_lines_where_one_loader_has_several_modules(job):
+    """The cell's lines are told also where linecache comes out of an archive, and the archive's other modules are imported as ever."""
+    run = job(
+        "import linecache, sys, zipfile\n"
+        "from importlib.util import find_spec\n"
+        "with zipfile.ZipFile('several.zip', 'w') as archive:\n"
+        "    for name in ('linecache', 'colorsys'): archive.write(find_spec(name).origin, name + '.py')\n"
+        "sys.path.insert(0, 'several.zip')\n"
+        "del sys.modules['linecache']\n"
+        "import linecache\n"
+        "import colorsys\n"
+        "linecache.__file__, colorsys.__file__, colorsys.rgb_to_hsv(0, 0, 0), linecache.getline('cell', 8)",
+        command_line=[sys.executable, "-I", "-S", "-u"],
+    )
+    assert run.bundle.error is None, run.traceback
+    assert run.value == ("several.zip/linecache.py", "several.zip/colorsys.py", (0.0, 0.0, 0), "import colorsys\n")
+
+
 UNREADABLE = """import dataclasses
 
 class Wordless(Exception):
