@@ -323,10 +323,20 @@ def follow(
             ended = veil.facts(event)
         emit(event)
     assert ended is not None, "a watch ends with Ended"
-    if _published.is_wanted(ended):
-        doubt = "may be" if ended.unproven and not (ended.cut or ended.problem or nonce) else "is"
-        emit(Noticed(f"The log {doubt} incomplete: the result is fetched from what the job published."))
-        ended = veil.facts(_published.completed(means.client(ref.endpoint), ref, ended, nonce=nonce, max_result=options.max_result))
+    pressed, doubt = stop.requested.is_set(), _published.is_doubt(ended)
+    # Whoever stopped the job before still gets a result that is there, but waits for no line that may be missing.
+    if _published.is_wanted(ended) and not (pressed and doubt):
+        emit(Noticed(f"The log {'may be' if doubt else 'is'} incomplete: the result is fetched from what the job published."))
+        whole = _published.completed(
+            means.client(ref.endpoint),
+            ref,
+            ended,
+            nonce=nonce,
+            max_result=options.max_result,
+            said=_paced(emit),
+            halted=lambda: stop.requested.is_set() and not pressed,
+        )
+        ended = veil.facts(whole)
 
     def files(folder: Path, rights: Rights) -> Fetched:
         fetched = fetch_files(means.client(ref.endpoint), ref, folder, rights, said=_paced(emit), halted=stop.requested.is_set)

@@ -5,15 +5,19 @@ A publisher's archive holds the job's whole stdout, packets and all, for as long
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ._bundles import bundle_limit
-from ._marks import META_PUBLISH
+from ._marks import META_NONCE, META_PUBLISH
 from ._packets import Assembler, Text
 from ._stages import Ended, JobRef
 from ._wire import ExecutionState
 from .client import Client, fetch_log
 from .errors import ApiError, ResultError
+
+_LINE = 4_000_000
+"""Bytes of an archive's stream that are fetched for a line that may be missing."""
 
 
 def is_wanted(ended: Ended) -> bool:
@@ -24,17 +28,37 @@ def is_wanted(ended: Ended) -> bool:
     return ended.blob is None and ran and published and (ended.cut or ended.unproven or bool(ended.problem))
 
 
-def completed(client: Client, ref: JobRef, ended: Ended, *, nonce: str, max_result: int) -> Ended:
-    """The end of a job with what its published archive adds; raises nothing: what kept the archive away is the problem."""
+def is_doubt(ended: Ended) -> bool:
+    """Whether all that may be missing is the last line of a text that no packets carry."""
+    return ended.unproven and not (ended.cut or ended.problem or ended.record.job.task.meta.get(META_NONCE))
+
+
+def completed(
+    client: Client,
+    ref: JobRef,
+    ended: Ended,
+    *,
+    nonce: str,
+    max_result: int,
+    said: Callable[[int, int | None], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """The end of a job with what its published archive adds; raises nothing: what kept the archive away is the problem.
+
+    `said` hears of the bytes, `halted` tells that the user wants no more.
+    """
     limit = bundle_limit(max_result)
+    # Base64 and the packets' heads take a third more; the plain text stands there a second time.
+    most = 3 * limit
+    if is_doubt(ended):
+        most = min(most, max(_LINE, 4 * len(ended.stdout)))
     try:
-        # Base64 and the packets' heads take a third more; the plain text stands there a second time.
-        log = fetch_log(client, ref, max_bytes=3 * limit)
+        log = fetch_log(client, ref, max_bytes=most, said=said, halted=halted)
     except (ResultError, ApiError) as problem:
-        if not (nonce or ended.cut):
+        if is_doubt(ended):
             return ended  # a text that may well be whole, and is not called so
-        said = ended.problem or "No result came back in the job's log."
-        return replace(ended, problem=f"{said} Its published copy can't be used: {problem.message}")
+        lacks = ended.problem or "No result came back in the job's log."
+        return replace(ended, problem=f"{lacks} Its published copy can't be used: {problem.message}")
     assembler = Assembler(nonce or "-", limit)
     events = [*assembler.feed(1, log.stdout.decode("utf-8", "replace")), *assembler.finish()]
     text = "".join(event.text for event in events if isinstance(event, Text))

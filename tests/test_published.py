@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from scripted import JOB, NODE, JobScript, Server, Socket
+from scripted import JOB, NODE, JobScript, Request, Server, Socket
 
-from bacalhau_magic import _marks, _published
+from bacalhau_magic import _jobs, _marks, _published
 from bacalhau_magic._languages import BUILT_IN
 from bacalhau_magic._results import collect
-from bacalhau_magic._stages import Ended, Endpoint, JobRef
+from bacalhau_magic._session import Session
+from bacalhau_magic._stages import Ended, Endpoint, JobRef, Transferred
 from bacalhau_magic._watch import watch
 from bacalhau_magic.client import Client
 from bacalhau_magic.errors import CorruptResultError, MissingResultError
@@ -34,12 +37,12 @@ def stdout(value: object = VALUE, text: bytes = b"x" * 4000 + b"\n") -> bytes:
     return b"".join(found)
 
 
-def archive(out: bytes | None, err: bytes = b"warned\n") -> bytes:
+def archive(out: bytes | None, err: bytes = b"warned\n", *, files: bytes = b"the user's own") -> bytes:
     """The archive of a local publisher; without `out` one that holds other things."""
     data = io.BytesIO()
     streams = (("./stdout", out), ("./stderr", err)) if out is not None else ()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for name, content in (("./exitCode", b"0"), *streams, ("./outputs/stdout", b"the user's own")):
+        for name, content in (("./exitCode", b"0"), *streams, ("./outputs/stdout", files)):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
@@ -150,8 +153,8 @@ def test_text_without_packets_is_never_cut(server: Server, client: Client) -> No
 TEXT = "".join(f"{number}\n" for number in range(2000))
 
 
-def unproven(server: Server, client: Client, script: Old, *, nonce: str = "", text: str = TEXT) -> Ended:
-    """The end of a job whose log closed by itself, and may lack a last line without a newline."""
+def closing(server: Server, script: Old, text: str = TEXT) -> None:
+    """A job whose log closes by itself, and may lack a last line without a newline."""
     server.on("GET", "/agent/version", {"GitVersion": "v1.9.3"})
     script.begin()
 
@@ -164,6 +167,11 @@ def unproven(server: Server, client: Client, script: Old, *, nonce: str = "", te
         stream.close()
 
     server.on_logs(logs)
+
+
+def unproven(server: Server, client: Client, script: Old, *, nonce: str = "", text: str = TEXT) -> Ended:
+    """The end of such a job."""
+    closing(server, script, text)
     end = list(watch(client, JobRef(JOB, client.endpoint), nonce=nonce, max_result=1_000_000, poll_interval=0.2))[-1]
     assert isinstance(end, Ended)
     assert (end.cut, end.unproven, end.stdout) == (False, True, text)
@@ -193,6 +201,45 @@ def test_archive_without_what_was_heard_takes_nothing(server: Server, client: Cl
     got = _published.completed(client, JobRef(JOB, client.endpoint), end, nonce=nonce, max_result=1_000_000)
     assert server.count("GET", "/e-1.tar.gz") == 1
     assert (got.stdout, got.unproven) == (TEXT, True)
+
+
+def test_no_large_archive_comes_for_a_line_that_may_be_missing(server: Server, client: Client) -> None:
+    """A text that is likely whole is not worth an archive of many times its size: that is refused by its length alone."""
+    data = archive(f"{TEXT}last".encode(), b"", files=os.urandom(9_000_000))
+    end = unproven(server, client, Old(server, data, wrapped=False))
+    heard: list[int] = []
+    got = _published.completed(
+        client, JobRef(JOB, client.endpoint), end, nonce="", max_result=100_000_000, said=lambda done, _: heard.append(done)
+    )
+    assert server.count("GET", "/e-1.tar.gz") == 1
+    assert (got.stdout, got.unproven, heard) == (TEXT, True, [])
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_stop_ends_the_wait_for_a_line_that_may_be_missing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """While the archive of a job that is attached to comes, its bytes are told and Stop is heard; the text stays, as unproven as it was."""
+    monkeypatch.setenv("BACALHAU_API_URL", server.url)
+    monkeypatch.setenv("BACALHAU_MAGIC_DATA_DIR", str(tmp_path / "data"))
+    data = archive(f"{TEXT}last".encode(), b"", files=os.urandom(1_000_000))
+    closing(server, Old(server, data, wrapped=False))
+    session = Session(folder=tmp_path)
+    try:
+        job = _jobs.follow(session, JOB)
+
+        def fetched(_: Request) -> tuple[int, bytes]:
+            if stopped:
+                job.cancel()
+            return 200, data
+
+        server.on("GET", "/e-1.tar.gz", fetched)
+        assert job.error is None
+        assert job.stdout == (TEXT if stopped else f"{TEXT}last")
+        assert [event.done for event in job.events if isinstance(event, Transferred)]
+        assert server.count("GET", "/e-1.tar.gz") == 1
+    finally:
+        session.close()
 
 
 def test_newline_of_the_wrapper_is_no_other_text(server: Server, client: Client) -> None:

@@ -199,11 +199,18 @@ class Log:
     stderr: bytes
 
 
-def fetch_log(client: Client, ref: JobRef, *, max_bytes: int) -> Log:
-    """The whole log of a job that published its results. Raises ResultError, or the ApiError family."""
+def fetch_log(
+    client: Client,
+    ref: JobRef,
+    *,
+    max_bytes: int,
+    said: Callable[[int, int | None], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Log:
+    """The whole log of a job that published its results; `said` and `halted` as for `fetch_archive`. Raises ResultError, or the ApiError family."""
     with tempfile.TemporaryDirectory(prefix="bacalhau-") as folder:
         part = Part(Path(folder))
-        fetch_archive(client, ref, part, max_bytes=2 * max_bytes)
+        fetch_archive(client, ref, part, max_bytes=2 * max_bytes, said=said, halted=halted)
         try:
             found = _streams(part.archive, max_bytes)
         except DAMAGE as error:
