@@ -221,8 +221,9 @@ def _without_bundle(
         error = MissingResultError(
             "The job completed, but its log lacks the mark where its text ends, so the end may be missing.",
             job_id=job_id,
-            hint=f"%bacalhau get {job_id} reads the log again; else run the cell again, with an --image that has what the wrapper "
-            "needs (base64, sha256sum, mkfifo), or with --publisher local.",
+            hint="Run the cell again, with --publisher local where it happens again: that keeps the whole log. The log was cut off, or "
+            "the image lacks what the wrapper needs (base64, sha256sum, mkfifo), which another --image has. "
+            f"%bacalhau get {job_id} reads the log once more.",
         )
     elif options.as_ == "bytes":
         error = ResultError(

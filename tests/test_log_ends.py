@@ -92,6 +92,8 @@ def test_text_of_a_wrapper_without_tools_ends_with_its_mark(server: Server, clie
     else:
         assert isinstance(result.error, MissingResultError)
         assert "lacks the mark" in result.error.message
+        assert result.error.hint.startswith("Run the cell again, with --publisher local")
+        assert "The log was cut off, or the image lacks" in result.error.hint
 
 
 def test_stderr_after_the_mark_is_read(server: Server, client: Client) -> None:
