@@ -146,6 +146,8 @@ def loads(data, max_size=None, trusted=False, pickles=False):
         return value
     except CodecError:
         raise
+    except MemoryError:
+        raise CodecError("there is not enough memory for it") from None
     except Exception as error:
         raise CodecError("the value is damaged (%s)" % said(error)) from error
 

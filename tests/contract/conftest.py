@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted import RECORDED
@@ -12,16 +13,26 @@ from servers import Place, opened
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What no recording can answer is no test: a scenario that a version's answers don't hold, a job that nobody recorded."""
+    """What no recording can answer is no test: a scenario that a version's answers don't hold, a job that nobody recorded.
+
+    A scenario that no version's answers hold is a mistake, and ends the run.
+    """
     items[:] = [item for item in items if item.path.parent != Path(__file__).parent or _can_be(item)]
 
 
+def _params(item: pytest.Item) -> Mapping[str, Any]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
 def _can_be(item: pytest.Item) -> bool:
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    params = _params(item)
+    scenario = params.get("scenario")
+    if scenario is not None and not any(RECORDED.glob(f"*/{scenario}.json")):
+        raise pytest.UsageError(f"{item.nodeid}: no version's answers to {scenario!r} are recorded")
     answers = RECORDED / params.get("place", "")
     if answers == RECORDED or not answers.is_dir():
         return True
-    return "running" not in item.fixturenames and ("scenario" not in params or (answers / f"{params['scenario']}.json").exists())
+    return "running" not in item.fixturenames and (scenario is None or (answers / f"{scenario}.json").exists())
 
 
 @pytest.fixture(

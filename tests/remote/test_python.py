@@ -77,6 +77,25 @@ def test_unsendable_value(job):
     assert "__main__.P" in run.bundle.unsendable[""]
 
 
+def _limited(kilobytes):
+    """The command line of a job that may hold so much memory of its own."""
+    return ["sh", "-c", f'ulimit -d {kilobytes} && exec "$@"', "sh", sys.executable, "-I", "-S", "-u"]
+
+
+def test_a_long_input_is_held_once(job):
+    """A cell whose memory holds a long input once, and not its file beside it, runs; a short input is there as ever."""
+    inputs = {"x": [bytes(70_000_000) + b"!"], "y": "short"}
+    run = job("len(x[0]), x[0][-1], y", inputs=inputs, command_line=_limited(110_000))
+    assert run.bundle.error is None, run.traceback
+    assert run.value == (70_000_001, ord("!"), "short")
+
+
+def test_an_input_above_the_memory_is_not_called_damaged(job):
+    """An input for which there is no memory is told as that."""
+    run = job("len(x[0])", inputs={"x": [bytes(70_000_000)]}, command_line=_limited(60_000))
+    assert run.bundle.error["evalue"] == "The input x can't be read where the cell runs: there is not enough memory for it."
+
+
 def test_lines_where_one_loader_has_several_modules(job):
     """The cell's lines are told also where linecache comes out of an archive, and the archive's other modules are imported as ever."""
     run = job(
