@@ -90,7 +90,11 @@ def _bounded(shown: Sequence[Output]) -> tuple[list[Output], list[str]]:
             output = replace(output, text=text if left[output.name] == 0 or not text else f"{text}…\n")
         if output.kind != "stream" or output.text:
             kept.append(output)
-    said = [f"{count:,} more characters of {name} are not shown: _bacalhau.{name} has all of it." for name, count in left.items() if count]
+    said = [
+        f"{count:,} more {'character' if count == 1 else 'characters'} of {name} {'is' if count == 1 else 'are'} not shown: _bacalhau.{name} has all of it."
+        for name, count in left.items()
+        if count
+    ]
     return kept, said
 
 

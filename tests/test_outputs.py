@@ -81,7 +81,7 @@ def test_a_notebook_holds_the_beginning_of_a_huge_stream() -> None:
         (
             "stderr",
             "bacalhau: 2,000,000 more characters of stdout are not shown: _bacalhau.stdout has all of it.\n"
-            "bacalhau: 1 more characters of stderr are not shown: _bacalhau.stderr has all of it.\n",
+            "bacalhau: 1 more character of stderr is not shown: _bacalhau.stderr has all of it.\n",
         ),
         ("value", 1),
     ]

@@ -1,7 +1,7 @@
 """What a job left behind, collected after all its processes are dead: hostile until it is in the archive.
 
 Every step opens by file descriptor and never follows a link. What is neither a regular file nor a folder is left out; of a
-link the name comes, as from a Bacalhau node, and not what it leads to, so that whoever fetches the files can say so.
+link, a pipe or a socket the name comes, as that of a link from a Bacalhau node, so that whoever fetches the files can say so.
 """
 
 from __future__ import annotations
@@ -165,12 +165,10 @@ def _add_entries(archive: tarfile.TarFile, folder: int, name: str, bounds: _Boun
                 raise GatherProblem(f"publishing results: the outputs hold more than {MAX_COUNT} files and folders")
     for child in sorted(names):
         looked = os.stat(child, dir_fd=folder, follow_symlinks=False)
-        if not (stat.S_ISREG(looked.st_mode) or stat.S_ISDIR(looked.st_mode) or stat.S_ISLNK(looked.st_mode)):
-            continue
         bounds.take(looked)
         if not _utf8(child):
             raise GatherProblem("publishing results: a file name in the outputs is not UTF-8")
-        if stat.S_ISLNK(looked.st_mode):
+        if not (stat.S_ISREG(looked.st_mode) or stat.S_ISDIR(looked.st_mode)):
             archive.addfile(_entry(f"{name}/{child}", tarfile.SYMTYPE, 0o777))
             continue
         try:

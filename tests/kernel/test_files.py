@@ -91,16 +91,17 @@ def test_get_fetches_into_another_folder(shell: Kernel, place: Path) -> None:
 
 
 def test_links_and_folders(shell: Kernel, place: Path) -> None:
-    """Folders come as folders; a link that the cell left does not come, and what it leads to neither, which is said."""
-    code = "import os\nos.makedirs('outputs/deep/er')\nopen('outputs/deep/er/b', 'w').write('b')\nos.symlink('/etc/passwd', 'outputs/link')"
+    """Folders come as folders; a link, a pipe or a socket that the cell left does not come, and what the link leads to neither, which is said."""
+    code = "import os, socket\nos.makedirs('outputs/deep/er')\nopen('outputs/deep/er/b', 'w').write('b')\nos.symlink('/etc/passwd', 'outputs/link')"
+    code += "\nos.mkfifo('outputs/pipe')\nsocket.socket(socket.AF_UNIX).bind('outputs/socket')"
     ran = shell.run(f"%%bacalhau --files tree\n{code}")
     assert ran.error is None, ran.text
     assert (place / "tree/deep/er/b").read_text() == "b"
     assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
-    assert "Left out of the files, being no regular files: link." in ran.stream("stderr")
+    assert "Left out of the files, being no regular files: link, pipe, socket." in ran.stream("stderr")
     got = shell.run("%bacalhau get last tree-again").value
     assert got is not None
-    assert got.endswith("└── b (1 bytes)\nleft out, being no regular files: link")
+    assert got.endswith("└── b (1 bytes)\nleft out, being no regular files: link, pipe, socket")
 
 
 def test_overwrite_on_the_line_and_with_get(shell: Kernel, place: Path) -> None:

@@ -131,7 +131,7 @@ def test_big_inputs_are_left_out_where_they_are_not_wanted(node: Node) -> None:
 
 
 def test_outputs_are_published(node: Node) -> None:
-    """Files under the result path come as one tar.gz with exit code and streams; of a link only the name does, of a pipe nothing."""
+    """Files under the result path come as one tar.gz with exit code and streams; of a link or a pipe only the name does."""
     code = (
         "import os, sys; p = sys.argv[1]; open(p + '/r.json', 'w').write('{}'); os.mkdir(p + '/d'); open(p + '/d/z', 'w').write('z');"
         "os.symlink('/etc/passwd', p + '/link'); os.mkfifo(p + '/pipe'); print('out'); sys.exit(2)"
@@ -151,7 +151,7 @@ def test_outputs_are_published(node: Node) -> None:
             "./stdout",
             "./stderr",
             "./outputs",
-            *(f"./outputs/{name}" for name in ("d", "d/z", "link", "r.json")),
+            *(f"./outputs/{name}" for name in ("d", "d/z", "link", "pipe", "r.json")),
         ]
         link = packed.getmember("./outputs/link")
         assert (link.type, link.linkname, link.size) == (tarfile.SYMTYPE, "", 0)
