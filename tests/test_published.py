@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,6 +239,40 @@ def test_stop_ends_the_wait_for_a_line_that_may_be_missing(
         assert job.stdout == (TEXT if stopped else f"{TEXT}last")
         assert [event.done for event in job.events if isinstance(event, Transferred)]
         assert server.count("GET", "/e-1.tar.gz") == 1
+    finally:
+        session.close()
+
+
+@pytest.mark.parametrize(("keeps", "fetched"), [("v1.9.3", 0), ("v1.7.0", 1)], ids=["doubt", "cut"])
+def test_stop_before_the_end_costs_no_result(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: str, fetched: int
+) -> None:
+    """A job that completed as Stop was pressed brings what is known to be missing, and no line that only may be."""
+    monkeypatch.setenv("BACALHAU_API_URL", server.url)
+    monkeypatch.setenv("BACALHAU_MAGIC_DATA_DIR", str(tmp_path / "data"))
+    text = TEXT if fetched == 0 else TEXT[:2048]
+    script = Old(server, archive(f"{TEXT}last".encode(), b""), wrapped=False)
+    server.on("GET", "/agent/version", {"GitVersion": keeps})
+    script.begin()
+    session = Session(folder=tmp_path)
+    sent = threading.Event()
+
+    def logs(stream: Socket, _: int) -> None:
+        sent.wait(10)
+        for line in text.splitlines(keepends=True):
+            stream.line(line)
+        script.end()
+        script.executions[-1]["RunOutput"] |= {"Stdout": TEXT[:2048], "StdoutTruncated": True}
+        job.cancel()
+        stream.close()
+
+    server.on_logs(logs)
+    try:
+        job = _jobs.follow(session, JOB)
+        sent.set()
+        assert job.error is None
+        assert job.stdout == (f"{TEXT}last" if fetched else TEXT)
+        assert server.count("GET", "/e-1.tar.gz") == fetched
     finally:
         session.close()
 
