@@ -37,7 +37,14 @@ class Step:
 
 def is_definition(value: object) -> bool:
     """Whether a value is sent by its text: a module, a class, a function, or what decorators made of one."""
-    return isinstance(value, ModuleType | type | FunctionType | MethodType) or inspect.isbuiltin(value) or _wrapped(value) is not None
+    kinds = ModuleType | type | FunctionType | MethodType
+    return isinstance(value, kinds) or inspect.isbuiltin(value) or _wrapped(value) is not None or _is_partial(value)
+
+
+def _is_partial(value: object) -> bool:
+    """Whether it is a functools.partial of something that is sent by its text."""
+    function = partial_of(value)[0]
+    return type(value) is functools.partial and is_definition(function) and not isinstance(function, MethodType)
 
 
 def _wrapped(value: object) -> FunctionType | None:
@@ -72,6 +79,9 @@ class Definitions:
                 raise UnsendableInputError(name, "two different things of that name are wanted", hint="Give one of them another name.")
             return
         self._made[name] = value
+        if _is_partial(value):
+            self.steps.append(Step(name, self._partial(name, value)))
+            return
         if is_definition(value):
             self.steps.append(Step(name, self._source(name, value)))
             return
@@ -104,13 +114,27 @@ class Definitions:
             source, scope = _function_source(name, plain, layers(value, plain)), plain.__globals__
         for needed in _reads(name, source):
             if needed in scope and needed != plain.__name__:
-                try:
-                    self.add(needed, self._given.get(needed, scope[needed]))
-                except UnsendableInputError as problem:
-                    if problem.name == needed:
-                        raise _refused(name, f"it uses {needed}, and {problem.reason}", problem.hint) from None
-                    raise
+                self._need(name, needed, self._given.get(needed, scope[needed]))
         return source if name == plain.__name__ else f"{source}\n{name} = {plain.__name__}"
+
+    def _partial(self, name: str, value: Any) -> str:
+        """The line that makes a functools.partial of its function and what it holds, which come before it."""
+        function, arguments, keywords = partial_of(value)
+        own, held = function.__name__, f"_{name}_holds"
+        self._need(name, own, function)
+        try:
+            self.add(held, (arguments, keywords))
+        except UnsendableInputError as problem:
+            raise _refused(name, f"it holds arguments of which {problem.reason}", problem.hint) from None
+        return f"{name} = __import__('functools').partial({own}, *{held}[0], **{held}[1])"
+
+    def _need(self, name: str, needed: str, value: Any) -> None:
+        try:
+            self.add(needed, value)
+        except UnsendableInputError as problem:
+            if problem.name == needed:
+                raise _refused(name, f"it uses {needed}, and {problem.reason}", problem.hint) from None
+            raise
 
     @property
     def sentence(self) -> str:

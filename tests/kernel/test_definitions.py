@@ -161,6 +161,9 @@ def test_a_class_that_is_gone(shell: Kernel) -> None:
         ("bound := [].append", "it is a method of an object"),
         ("bound := points[0].norm", "it is a method of an object"),
         ("bound := Called()", "of type __main__.Called, which can't be sent"),
+        ("part := functools.partial(bare)", "it uses <lambda>, and it is a lambda"),
+        ("part := functools.partial(main, lock)", "it holds arguments of which _part_holds[0][0] is of type _thread.lock"),
+        ("part := functools.partial(points[0].norm)", "of type functools.partial, which can't be sent"),
         ("uses_lock", "it uses lock, and lock is of type _thread.lock"),
         ("uses_ghost", "it uses ghost, and it is a module that can't be imported"),
     ],
@@ -171,6 +174,20 @@ def test_what_has_no_source_is_refused_by_name(shell: Kernel, name: str, said: s
     ran = shell.run(f"%%bacalhau -i {name.partition(' ')[0]}\n1")
     assert ran.error is not None
     assert said in ran.error[1], ran.error
+
+
+def test_a_partial_goes_with_its_function_and_what_it_holds(shell: Kernel) -> None:
+    """A functools.partial of a function, a class or a builtin is one in the cell, by -i, by -i auto and where a function uses it."""
+    shell.run(
+        "half, point, binary = functools.partial(functools.partial(main, 1), more=5), functools.partial(Point, y=points[1].y), functools.partial(int, base=2)"
+    )
+    shell.run("def uses_half(): return half()")
+    cell = "half(), half.keywords, point(1), binary('11'), type(half).__name__"
+    value = "(([1], {'a': 1}, 0.0, 5), {'more': 5}, Point(x=1, y=4, colour=<Colour.RED: 1>), 3, 'partial')"
+    for inputs in ("half,point,binary", "auto"):
+        ran = shell.run(f"%%bacalhau -i {inputs}\n{cell}")
+        assert (ran.value or "").replace("\n ", " ") == value, ran.text
+    assert shell.run("run(uses_half)").value == "([1], {'a': 1}, 0.0, 5)"
 
 
 def test_a_missing_library_is_an_error_before_the_cell(shell: Kernel, place: object) -> None:
