@@ -36,7 +36,7 @@ class FileTree(_Path):
             lines = _cut(_lines(Path(self), self.only))
         except OSError:
             return repr(Path(self))
-        left = [f"left out, being no regular files: {listed(self.left_out)}"] if self.left_out else []
+        left = [f"left out, being no regular files, or closed: {listed(self.left_out)}"] if self.left_out else []
         return "\n".join([f"{clean(str(self))}/", *(lines or ["└── (no files)"]), *left])
 
     def __reduce__(self) -> tuple[Any, ...]:

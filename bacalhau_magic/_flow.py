@@ -400,7 +400,7 @@ def _with_files(result: JobResult, request: CellRequest, folder: Path, files: Fi
         return replace(result, outcome="result", error=problem)
     notices: tuple[str, ...] = ()
     if fetched.skipped:
-        notices += (f"Left out of the files, being no regular files: {listed(fetched.skipped)}.",)
+        notices += (f"Left out of the files, being no regular files, or closed: {listed(fetched.skipped)}.",)
     if fetched.left:
         notices += (f"Still there from an earlier run of this cell: {listed(fetched.left)}.",)
     return replace(result, files=fetched.folder, file_names=fetched.names, notices=(*result.notices, *notices))

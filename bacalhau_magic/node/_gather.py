@@ -1,7 +1,8 @@
 """What a job left behind, collected after all its processes are dead: hostile until it is in the archive.
 
 Every step opens by file descriptor and never follows a link. What is neither a regular file nor a folder is left out; of a
-link, a pipe or a socket the name comes, as that of a link from a Bacalhau node, so that whoever fetches the files can say so.
+link, a pipe, a socket or a closed file the name comes, as that of a link from a Bacalhau node, so that whoever fetches the files can
+say so.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def _add_entries(archive: tarfile.TarFile, folder: int, name: str, bounds: _Boun
         try:
             # O_NONBLOCK: should it have become a FIFO meanwhile, opening must not hang.
             fd = os.open(child, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        except PermissionError:
+        except PermissionError:  # closed by the job, and this is not root
+            archive.addfile(_entry(f"{name}/{child}", tarfile.SYMTYPE, 0o777))
             continue
         try:
             info = os.fstat(fd)

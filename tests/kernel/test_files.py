@@ -98,10 +98,10 @@ def test_links_and_folders(shell: Kernel, place: Path) -> None:
     assert ran.error is None, ran.text
     assert (place / "tree/deep/er/b").read_text() == "b"
     assert sorted(path.name for path in (place / "tree").iterdir()) == [".bacalhau-files.json", "deep"]
-    assert "Left out of the files, being no regular files: link, pipe, socket." in ran.stream("stderr")
+    assert "Left out of the files, being no regular files, or closed: link, pipe, socket." in ran.stream("stderr")
     got = shell.run("%bacalhau get last tree-again").value
     assert got is not None
-    assert got.endswith("└── b (1 bytes)\nleft out, being no regular files: link, pipe, socket")
+    assert got.endswith("└── b (1 bytes)\nleft out, being no regular files, or closed: link, pipe, socket")
 
 
 def test_overwrite_on_the_line_and_with_get(shell: Kernel, place: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -413,6 +414,30 @@ def test_what_a_job_leaves_is_hostile(node: Node) -> None:
     assert all(entry.mode <= 0o777 for entry in entries.values())
     folder = node.places.store / "executions" / node.executions(identity)[0]["ID"]
     assert {path.name for path in folder.iterdir()} == {"log", "result.tar.gz"}
+
+
+def test_what_a_job_closed_comes_by_name() -> None:
+    """A file or a folder that the job closed to everybody, where the node is not root, is in the archive by its name alone."""
+    with tempfile.TemporaryDirectory() as place:
+        outputs = Path(place, "outputs")
+        (outputs / "folder").mkdir(parents=True)
+        for name in ("closed", "folder/inside", "open"):
+            (outputs / name).write_text(name)
+        owner = 65534 if os.geteuid() == 0 else os.geteuid()
+        for path in (place, outputs, *outputs.rglob("*")):
+            os.chown(path, owner, -1)
+        os.chmod(outputs / "closed", 0)
+        os.chmod(outputs / "folder", 0)
+        before = os.geteuid()
+        os.seteuid(owner)
+        try:
+            publish(Path(place, "result.tar.gz"), {"outputs": outputs}, [], 0)
+        finally:
+            os.seteuid(before)
+            os.chmod(outputs / "folder", 0o700)
+        with tarfile.open(Path(place, "result.tar.gz")) as archive:
+            found = {entry.name: entry.type for entry in archive if entry.name.startswith("./outputs/")}
+    assert found == {"./outputs/closed": tarfile.SYMTYPE, "./outputs/folder": tarfile.SYMTYPE, "./outputs/open": tarfile.REGTYPE}
 
 
 @pytest.mark.parametrize(
