@@ -186,7 +186,8 @@ def _replay(recording: Recording, source: Source, content: Content, request: Cel
     route = Route(Target("bacalhau", endpoint, executor=recording.executor), said, options=request.options)
     key = content.key
     # As long as any other: a hash of what the cell is.
-    ref = JobRef(f"j-{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:32]}", endpoint, name=f"{request.language.name}-{key[:8]}")
+    job_id = f"j-{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:32]}"
+    ref = JobRef(job_id, endpoint, name=f"{request.language.name}-{key[:8]}", is_awaited=not request.options.bg)
     emit(Packed(0))
     emit(Submitted(ref, route))
     emit(Noticed(f"{said}."))
@@ -304,6 +305,7 @@ def follow(
     `take` records it.
     """
     options, veil = request.options, Veil(request.secrets)
+    ref = replace(ref, is_awaited=not options.bg)
     emit, unveiled = veil.over(emit), emit
     ended: Ended | None = None
     events = watch(

@@ -71,16 +71,16 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
     return Read(outputs=outputs)
 
 
-def place_kept(bundle: Bundle, name: str, options: JobOptions, ref: JobRef, job: str = "") -> tuple[str, str]:
+def place_kept(bundle: Bundle, name: str, options: JobOptions, ref: JobRef) -> tuple[str, str]:
     """Where a value that did not travel lies, as a sentence that follows another one, and how it is read; "" where it is lost.
 
-    `name` is "" for the cell's value, `job` what `%bacalhau get` takes, else its short id; no server has the files of a recorded job.
+    `name` is "" for the cell's value; no server has the files of a recorded job.
     """
     if name not in bundle.kept or (ref.endpoint.recording and not options.files):
         return "", ""
     file, count = bundle.kept[name]
     place = f"{options.files or 'DIR'}/{file}"
-    fetch = "" if options.files else f"Fetch them with %bacalhau get {job or ref.short_id} DIR, then r"
+    fetch = "" if options.files else f"Fetch them with %bacalhau get {ref.word} DIR, then r"
     if file.endswith(".pickle"):
         read = f"import pickle; pickle.load(open({place!r}, 'rb')), which runs code that the job wrote."
     else:
@@ -119,7 +119,7 @@ def _first(problems: Sequence[ResultError], outputs: Mapping[str, Any], ref: Job
         first.message += f" The same goes for {others}."
     if outputs and not ref.endpoint.recording:
         names = ",".join(outputs)
-        first.hint += f"{' ' if first.hint else ''}What came back beside it: %bacalhau attach {ref.short_id} -o {names}"
+        first.hint += f"{' ' if first.hint else ''}What came back beside it: %bacalhau attach {ref.word} -o {names}"
     return first
 
 
@@ -160,7 +160,7 @@ def of_stdout(result: JobResult, language: Language, options: JobOptions, trunca
             error=CorruptResultError(
                 "The stdout is larger than --max-result, so it can't be read as a value.",
                 job_id=job_id,
-                hint=f"%bacalhau logs {result.ref.short_id} has all of it. Ask for more with --max-result, or write a file to outputs/ and give --files.",
+                hint=f"%bacalhau logs {result.ref.word} has all of it. Ask for more with --max-result, or write a file to outputs/ and give --files.",
             )
         )
     try:

@@ -71,7 +71,7 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         notices=tuple(map(_cut, bundle.truncated)),
     )
     if bundle.unsendable.get("", "").endswith(codec.ABOVE):
-        said, how = place_kept(bundle, "", options, result.ref, "last")
+        said, how = place_kept(bundle, "", options, result.ref)
         lost = f"No value came back, only its text: {_sentence(bundle.unsendable[''])}"
         result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
     elif bundle.unsendable.get("", "").endswith(codec.STAYS):
@@ -200,7 +200,7 @@ def _without_bundle(
         error = MissingResultError(
             "The job completed, and its node has not served its log yet: a node serves one log at a time.",
             job_id=job_id,
-            hint=f"The log is kept for an hour, before version 1.8 only 2,048 bytes of it: %bacalhau get {job_id} asks for the result again.",
+            hint=f"The log is kept for an hour, before version 1.8 only 2,048 bytes of it: %bacalhau get {result.ref.word} asks for the result again.",
         )
     elif ended.cut and not problem:
         error = MissingResultError(
@@ -223,7 +223,7 @@ def _without_bundle(
             job_id=job_id,
             hint="Run the cell again, with --publisher local where it happens again: that keeps the whole log. The log was cut off, or "
             "the image lacks what the wrapper needs (base64, sha256sum, mkfifo), which another --image has. "
-            f"%bacalhau get {job_id} reads the log once more.",
+            f"%bacalhau get {result.ref.word} reads the log once more.",
         )
     elif options.as_ == "bytes":
         error = ResultError(

@@ -284,6 +284,13 @@ class JobRef:
     namespace: str = "default"
     name: str = ""
     request_id: str = ""
+    is_awaited: bool = field(default=False, compare=False)
+    """Whether the cell that sent it waits for it."""
+
+    @property
+    def word(self) -> str:
+        """What advice calls it in a command: `last` where its cell waits, so that a notebook that is run again says the same."""
+        return "last" if self.is_awaited else self.short_id
 
     @property
     def short_id(self) -> str:

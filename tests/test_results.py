@@ -215,7 +215,7 @@ def test_log_that_has_not_been_served(problem: str) -> None:
     got = bare(Ended(record(), None, problem, cut=True, silent=True))
     assert isinstance(got.error, MissingResultError)
     assert "has not served its log yet" in got.error.message
-    assert f"%bacalhau get {REF.job_id}" in got.error.hint
+    assert f"%bacalhau get {REF.short_id} " in got.error.hint
 
 
 def test_incomplete_result() -> None:

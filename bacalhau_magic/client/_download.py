@@ -164,7 +164,7 @@ class _Fetching:
 
 
 def _how_on(ref: JobRef, part: Part) -> str:
-    again = f"%bacalhau get {ref.short_id} DIR"
+    again = f"%bacalhau get {ref.word} DIR"
     return f"What came is kept: {again} goes on from there, with the same folder." if part.can_go_on else f"Fetch them again: {again}."
 
 

@@ -143,7 +143,7 @@ def _brought(bring: Callable[[Part], None], ref: JobRef, directory: str | Path, 
         raise ResultError(
             f"The job's files can't be written to {folder}: {error.strerror or error}.",
             job_id=ref.job_id,
-            hint=f"Fetch them into another folder: %bacalhau get {ref.short_id} OTHER.",
+            hint=f"Fetch them into another folder: %bacalhau get {ref.word} OTHER.",
         ) from error
 
 
@@ -242,7 +242,7 @@ def _in_the_way(folder: Path, name: str, ref: JobRef, *, changed: bool = False) 
         f"The job's files were not written to {folder}: {clean(name, 200)!r} {why}.",
         job_id=ref.job_id,
         name=name,
-        hint=f"Move it away, replace files with --overwrite, or fetch into another folder: %bacalhau get {ref.short_id} OTHER.",
+        hint=f"Move it away, replace files with --overwrite, or fetch into another folder: %bacalhau get {ref.word} OTHER.",
     )
 
 

@@ -65,9 +65,21 @@ def test_partial(shell: Kernel) -> None:
     ran = shell.run("%%bacalhau -o h,i,other\nh, i, other = 2, object(), 3")
     assert ran.error is not None
     hint = ran.text.rpartition("What came back beside it: ")[2].strip()
-    assert hint.startswith("%bacalhau attach j-")
+    assert hint == "%bacalhau attach last -o h,other"
     shell.run(hint)
     assert shell.run("h, other").value == "(2, 3)"
+
+
+def test_a_background_job_is_named_by_its_id(shell: Kernel) -> None:
+    """Advice about a job that no cell waits for names it by its id: another may be the last one by then, also an older one that is asked for again."""
+    shell.run("%%bacalhau --bg -o h2,i2 --job behind\nh2, i2 = 1, object()")
+    shell.run("%%bacalhau\n1")
+    ran = shell.run("%bacalhau wait behind")
+    assert f"What came back beside it: %bacalhau attach {shell.run('behind.id[:10]').value[1:-1]} -o h2" in ran.text  # type: ignore[index]
+    shell.run("%%bacalhau --no-raise-error -o h3,i3\nh3, i3 = 1, object()")
+    old = shell.run("_bacalhau.id[:10]").value[1:-1]  # type: ignore[index]
+    shell.run("%%bacalhau\n1")
+    assert f"What came back beside it: %bacalhau attach {old} -o h3" in shell.run(f"%bacalhau attach {old} -o h3,i3").text
 
 
 def test_collections_in_and_out(shell: Kernel) -> None:

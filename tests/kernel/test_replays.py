@@ -112,8 +112,8 @@ def test_no_server_is_asked_for_what_a_recording_lacks(tmp_path: Path) -> None:
     large = "%%bacalhau --no-raise-error -o h --max-result 1MB\nimport os\nh = os.urandom(2_000_000)"
     with kernel(tmp_path) as running:
         running.run("%bacalhau record lesson.yaml")
-        assert "%bacalhau attach j-" in running.run(cell).text
-        assert "%bacalhau get j-" in running.run(large).text
+        assert "%bacalhau attach last" in running.run(cell).text
+        assert "%bacalhau get last" in running.run(large).text
         running.run("%bacalhau replay lesson.yaml")
         too_large = running.run(large).text
         replayed = running.run(cell).text
