@@ -136,12 +136,36 @@ def _ends_with_semicolon(code: str) -> bool:
     return last == ";"
 
 
+EVERYWHERE = frozenset(
+    [
+        "display",
+        "update_display",
+        "clear_output",
+        "publish_display_data",
+        "DisplayHandle",
+        "DisplayObject",
+        "HTML",
+        "Markdown",
+        "Latex",
+        "Math",
+        "SVG",
+        "JSON",
+        "Image",
+        "Pretty",
+        "Code",
+    ]
+)
+"""What a job can import of IPython.display in any image: the wrapper has it where IPython is missing."""
+
+
 def _imports(tree: ast.Module) -> Iterable[Import]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [Import(alias.name.partition(".")[0], node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level and node.module != "__future__":
+            if node.module == "IPython.display" and all(alias.name in EVERYWHERE for alias in node.names):
+                continue
             found.append(Import(node.module.partition(".")[0], node.lineno))
     first: dict[str, Import] = {}
     for item in sorted(found, key=lambda item: item.line):

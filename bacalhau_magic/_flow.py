@@ -16,7 +16,7 @@ from . import _preflight, _published, _traces
 from ._cassettes import LARGEST
 from ._content import Content, content_of, secrets_of
 from ._filetree import listed
-from ._hints import advise, advising, forgotten, lacking
+from ._hints import LACKS, advise, advising, forgotten, lacking
 from ._marks import META_AS, META_INTERPRETER, META_LANGUAGE, META_MAX_RESULT, META_NONCE, META_OUTPUTS, META_PACKAGES, META_SECRETS
 from ._recordings import Recording
 from ._results import cause_of, collect
@@ -97,7 +97,7 @@ def prepare(request: CellRequest, means: Means) -> tuple[CellRequest, PackedJob]
     if request.secrets and not route.options.secret_in_spec:
         kept_out(effective)
     if lack := lacking(effective, route.target):
-        route = replace(route, notices=(*route.notices, lack))
+        route = replace(route, notices=(*route.notices, *((lack,) if _is_news(lack, means.said) else ())))
     packed = pack(effective, route, pull_timeout=means.settings.pull_timeout)
     said = _preflight.check(packed, means.client(route.target.endpoint).nodes)
     return effective, replace(packed, notices=(*packed.notices, *said))
@@ -119,7 +119,9 @@ def chosen_route(request: CellRequest, means: Means) -> Route:
 
 def _is_news(notice: str, said: set[str]) -> bool:
     """Whether a notice is to be shown: some are said once a session."""
-    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED, ONE_STREAM, _IN_CLEAR) if notice.startswith(begin)), None)
+    begin = next((begin for begin in (NOT_ISOLATED, UNENCRYPTED, ONE_STREAM, _IN_CLEAR, LACKS) if notice.startswith(begin)), None)
+    if begin == LACKS:
+        begin = notice  # another list is news
     if begin is None:
         return True
     is_new = begin not in said

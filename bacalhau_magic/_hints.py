@@ -21,6 +21,7 @@ from ._suggestions import suggestion
 from .errors import BacalhauMagicError, CellSyntaxError, JobFailedError, MissingResultError, RemoteCellError
 from .options import JobOptions, spelling, value_of
 
+LACKS = "A cluster would lack"
 _MISSING = (
     re.compile(r"No such file or directory: '([^'\n]+)'"),  # Python
     re.compile(r"ENOENT: no such file or directory, \w+ '([^'\n]+)'"),  # Node.js
@@ -40,7 +41,7 @@ def lacking(request: CellRequest, target: Target) -> str:
         return ""
     listed = ", ".join(names)
     if target.is_local:
-        return f"A cluster would lack: {listed}."
+        return f"{LACKS}: {listed}."
     packages = " ".join(dict.fromkeys(map(distribution_of, names)))
     option = f"--pip {packages}" if len(names) == 1 else f"--pip '{packages}'"
     return f"The image {request.language.image} lacks: {listed}. Add {option}, or choose an --image that has them."

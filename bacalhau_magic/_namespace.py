@@ -248,7 +248,7 @@ def _foreign(name: str, value: Any) -> tuple[str, bytes, str | None]:
     """A value for a language other than Python: the file's suffix, its bytes, and a text for $NAME."""
     module = type(value).__module__.partition(".")[0]
     if module == "pandas" and hasattr(value, "to_csv"):
-        return ".csv", value.to_csv(index=type(value).__name__ == "Series").encode(), None
+        return ".csv", value.to_csv(index=type(value).__name__ == "Series" or _says_something(value.index)).encode(), None
     if module == "polars" and hasattr(value, "write_csv"):
         return ".csv", value.write_csv().encode(), None
     if module == "numpy" and type(value).__name__ == "ndarray":
@@ -263,6 +263,11 @@ def _foreign(name: str, value: Any) -> tuple[str, bytes, str | None]:
         ) from None
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float) else None
     return ".json", data, None if text is not None and "\0" in text else text
+
+
+def _says_something(index: Any) -> bool:
+    """Whether a frame's index is data: it has a name, or is no plain count of the rows."""
+    return type(index).__name__ != "RangeIndex" or index.name is not None
 
 
 def _npy(name: str, value: Any) -> bytes:

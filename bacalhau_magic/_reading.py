@@ -44,6 +44,8 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
         elif name in bundle.unsendable:
             large = bundle.unsendable[name].endswith(codec.ABOVE)
             said, how = place_kept(bundle, name, options, result.ref)
+            if how and not large and not result.ref.endpoint.recording:  # a recording's pickle is never read
+                how += " Or let it come back as one, where its class is here: --allow-pickle."
             problems.append(
                 ResultError(
                     f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", ".") + said,

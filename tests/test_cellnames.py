@@ -8,6 +8,17 @@ from bacalhau_magic._cellnames import outside_standard_library, read
 from bacalhau_magic.errors import CellSyntaxError
 
 
+def test_what_every_job_has_of_ipython_is_no_import_from_elsewhere() -> None:
+    """Classes that the wrapper has in any image need no IPython; another name of its modules does."""
+
+    def outside(code: str) -> list[str]:
+        return [item.module for item in outside_standard_library(read(code).imports)]
+
+    assert outside("from IPython.display import HTML, display\nimport numpy") == ["numpy"]
+    assert outside("from IPython.display import HTML, Audio") == ["IPython"]
+    assert outside("from IPython import get_ipython") == ["IPython"]
+
+
 @pytest.mark.parametrize(
     ("code", "names"),
     [

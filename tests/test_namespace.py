@@ -92,6 +92,21 @@ def test_other_languages_get_plain_files(tmp_path: Path) -> None:
         _take(["s"], {"s": {1, 2}}, tmp_path, "bash")
 
 
+@pytest.mark.parametrize(
+    ("frame", "written"),
+    [
+        (pd.DataFrame({"x": [1, 2]}, index=["a", "b"]), b",x\na,1\nb,2\n"),
+        (pd.DataFrame({"x": [1, 2]}, index=pd.Index([5, 6], name="id")), b"id,x\n5,1\n6,2\n"),
+        (pd.DataFrame({"x": [1, 2]}, index=pd.RangeIndex(2, name="row")), b"row,x\n0,1\n1,2\n"),
+        (pd.DataFrame({"x": [1, 2, 3]})[1:], b"x\n2\n3\n"),
+        (pd.DataFrame({"k": ["a"], "l": ["b"], "x": [1]}).set_index(["k", "l"]), b"k,l,x\na,b,1\n"),
+    ],
+)
+def test_an_index_that_says_something_goes_with_its_frame(tmp_path: Path, frame: pd.DataFrame, written: bytes) -> None:
+    """In other languages an index is the first column, or several, unless it is a plain count of the rows."""
+    assert _take(["f"], {"f": frame}, tmp_path, "bash")[0].data == written
+
+
 def test_auto_sends_what_the_cell_reads(tmp_path: Path) -> None:
     """-i auto takes the free names of the cell, data as values and the rest as text, and says which."""
     namespace = {"a": 1, "b": 2, "np": np, "path": Path}

@@ -183,6 +183,9 @@ def test_a_notebook_that_only_a_cluster_would_refuse_says_so() -> None:
     assert "Its inputs are too big for a cluster without staging." in job.snapshot.notices
     assert _packages._installed.cache_info().misses == 0
     assert not [n for n in submit("import json\n1").snapshot.notices if "lack" in n]
+    again = submit("import numpy\n1")
+    again.result()
+    assert not [n for n in again.snapshot.notices if "lack" in n], "said once a session"
 
 
 def test_auto_says_what_it_sends() -> None:

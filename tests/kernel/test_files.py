@@ -190,6 +190,8 @@ def test_a_name_that_can_t_be_sent_is_kept_as_a_pickle(shell: Kernel, place: Pat
     ran = shell.run("%%bacalhau -o d --files kept-pickle\nimport re\nd = re.compile('a')")
     assert "kept among the job's files as d.pickle" in ran.text
     assert "pickle.load(open('kept-pickle/d.pickle', 'rb')), which runs code that the job wrote" in ran.text
+    assert "Or let it come back as one, where its class is here: --allow-pickle." in ran.text
+    assert shell.run("%%bacalhau -o d --allow-pickle\nimport re\nd = re.compile('a')").error is None
     assert shell.run("import pickle; pickle.load(open('kept-pickle/d.pickle', 'rb'))").value == "re.compile(r'a', re.UNICODE)"
     assert "which runs code when it is read" in shell.run("__import__('bacalhau_magic').read_value('kept-pickle/d.pickle')").text
     ran = shell.run("%%bacalhau -o g --files kept-none\ng = (i for i in range(3))")

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from bacalhau_magic._cellnames import EVERYWHERE
+
 FULL = [sys.executable, "-I", "-u"]
 """A Python with its packages; the wrapper's tests run without them, as in a bare image."""
 
@@ -115,6 +117,12 @@ HTML("<i>value</i>")
     assert found[6] == {"text/plain": "'third'"}
     assert len(found) == 7
     assert run.bundle.mime["text/html"] == "<i>value</i>"
+
+
+def test_what_is_taken_to_be_in_every_image_is_there(job):
+    """What the package names as importable without IPython is."""
+    run = job(f"from IPython.display import {', '.join(sorted(EVERYWHERE))}\nHTML('x').data")
+    assert run.value == "x", run.traceback
 
 
 def test_without_ipython_the_rest_of_it_is_missing(job):
