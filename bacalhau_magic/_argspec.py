@@ -208,7 +208,8 @@ def check(options: JobOptions, languages: Mapping[str, Language], *, strict: Col
 
     def useless(name: str, reason: str, hint: str = "", *, quiet: bool = False) -> None:
         if name in (options.asked if quiet else asked):
-            raise OptionError(f"{spelling(name)} has no effect: {reason}.", option=plain_name(name), hint=hint)
+            written = spelling(name) if getattr(options, name) is not False else spelling(f"no_{name}")
+            raise OptionError(f"{written} has no effect: {reason}.", option=plain_name(name), hint=hint)
         left_out[name] = JobOptions.model_fields[name].get_default(call_default_factory=True)
         if not quiet:
             notices.append(f"The configured {plain_name(name)} is left out: {reason}.")

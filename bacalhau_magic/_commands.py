@@ -233,7 +233,7 @@ def show(session: Session, words: list[str]) -> Report:
             said = f"Perhaps {error.message[:1].lower()}{error.message[1:]}" if state.startswith("perhaps") else error.message
             notes += [said, within(error.hint, JobOptions(timeout=limit), session.settings.policy)]
     if job.phase_word == COMPLETED and not notes:
-        notes.append("It ended well." if done and done[-1].exit_code == 0 else "Its program ended, and said that something went wrong.")
+        notes += _jobs.ended(session, ref.job_id, well=bool(done and done[-1].exit_code == 0))
     veil = Veil(_jobs.secrets_of(session, job))
     return Report(f"job {ref.short_id}", veil.facts(facts), veil.facts(tuple(notes)))
 

@@ -24,7 +24,7 @@ from ._stops import StopRequest, deliver_stops
 from ._submit import reconcile
 from ._suggestions import suggestion
 from ._wire import Execution, HistoryItem, Job, Resources, Timeouts
-from .client import LogStreamError, Rights, check_directory, fetch_files
+from .client import LogStreamError, Rights, check_directory, clean, fetch_files
 from .errors import ApiError, BacalhauMagicError, JobTimedOutError, NodeError, NotFoundError, OptionError
 from .node import _daemon
 from .options import JobOptions, value_of
@@ -37,6 +37,9 @@ _LOOKED_AT = 200
 """How many of a notebook's jobs a wrong name is compared with."""
 _TITLE = 40
 _LONGEST = 1e9
+_SAID = 500
+"""How much is said of what went wrong."""
+_WENT_WRONG = "Its program ended, and said that something went wrong"
 
 
 def title(session: Session, row: Row) -> str:
@@ -243,6 +246,22 @@ def over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> str
         return "timed out" if isinstance(result.error, JobTimedOutError) else ""
     limit = time_limit(job)
     return "perhaps timed out" if limit is not None and ran_for(history) >= limit else ""
+
+
+def ended(session: Session, job_id: str, *, well: bool) -> list[str]:
+    """What is said of a program that ended; with what went wrong in it, or with its result, where this kernel has that."""
+    known = session.known(job_id)
+    result = known.known_result if known is not None else None
+    error = result.error if result is not None else None
+    if result is None or error is None:
+        return ["It ended well." if well else _WENT_WRONG + "."]
+    # What can't be had of a result is no failure of the program: the server says that it completed.
+    lost = f"It ended well, but its {'files' if result.is_whole else 'result'} could not be had"
+    said = clean(getattr(error, "message", "") or str(error), _SAID)
+    # Advice that says `last` is right for the last job alone.
+    is_right = known is session.last or not result.ref.is_awaited
+    advice = clean(getattr(error, "hint", ""), _SAID) if is_right else ""
+    return [f"{lost if result.outcome == 'result' else _WENT_WRONG}: {said}", *([advice] if advice else [])]
 
 
 def ran_for(history: Sequence[HistoryItem]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -83,6 +84,56 @@ def test_show_explains(shell: Kernel) -> None:
     said = value(shell, "show last")
     assert "limit of 100 MB of memory" in said
     assert "--memory 400MB" in said
+
+
+@pytest.mark.parametrize(
+    ("cell", "state", "told"),
+    [
+        ("-o w\nq = 1", "completed", ["It ended well, but its result could not be had: The cell did not set 'w'", "Set it as a global"]),
+        ("--as json --lang bash -o w\necho {", "completed", ["It ended well, but its result could not be had: The stdout is not JSON"]),
+        (
+            "--files held\nopen('outputs/a', 'w');",
+            "completed",
+            ["It ended well, but its files could not be had", "%bacalhau get last"],
+        ),
+        ("\n1/0", "failed", ["something went wrong: ZeroDivisionError: division by zero"]),
+        (
+            "--secret WORD\nimport os\nraise ValueError('\\x1b[31mit is ' + os.environ['WORD'])",
+            "failed",
+            ["wrong: ValueError: ", "it is ••"],
+        ),
+        ("--lang javascript\nnull.x", "failed", ["something went wrong: ", "TypeError"]),
+        ("--lang bash\nexit 3", "failed", ["something went wrong: The cell ended with exit code 3"]),
+    ],
+)
+def test_show_says_what_went_wrong_in_it_or_with_its_result(shell: Kernel, cell: str, state: str, told: list[str]) -> None:
+    """Where this kernel has a result, show says which exception ended the cell, or why its result could not be had; never a secret."""
+    shell.run(
+        "import os, pathlib\nos.environ['WORD'] = 'the-word-6f1c'\npathlib.Path('held').mkdir(exist_ok=True)\npathlib.Path('held/a').write_text('mine')"
+    )
+    assert shell.run(f"%%bacalhau {cell}").error is not None
+    said = value(shell, "show last")
+    assert re.search(rf"state +{state}", said), said
+    for words in told:
+        assert words in said
+    assert "the-word" not in said
+    assert "\x1b" not in said
+    assert "It ended well." not in said
+    # Another kernel has no result of it.
+    shell.run("from bacalhau_magic._session import session; session().jobs.clear(); session().started.clear(); session().last = None")
+    said = value(shell, "show last")
+    assert ("It ended well." if state == "completed" else "said that something went wrong.") in said
+
+
+def test_show_of_an_older_job_gives_no_advice_about_the_last(shell: Kernel) -> None:
+    """What an older job's error advised of `last` is not said of it any more."""
+    shell.run("%%bacalhau -o w,q\nq = 1")
+    assert "%bacalhau attach last -o q" in value(shell, "show last")
+    shell.run("older = _bacalhau.id")
+    shell.run("%%bacalhau\n1")
+    said = value(shell, "show older")
+    assert "could not be had: The cell did not set 'w'" in said
+    assert "last" not in said
 
 
 def test_a_job_by_id_prefix_variable_or_last(shell: Kernel) -> None:

@@ -98,7 +98,7 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
         ("--domain example.org", "1", "--domain has no effect: the network is none", "--network http"),
         ("--gpu-vendor amd", "1", "--gpu-vendor has no effect: no GPU is asked for", "--gpu 1"),
         ("--fallback --runtime local", "1", "runs locally anyway", ""),
-        ("--bg --no-raise-error", "1", "raises where it is waited for", "job.error"),
+        ("--bg --no-raise-error", "1", "--no-raise-error has no effect: a job in the background raises where it is waited for", "job.error"),
         ("-i auto --lang bash", "1", "-i auto reads Python cells only", "Name the variables"),
         ("-o kept --stdout kept", "1", "--output binds the same name", "its own variable"),
     ],
