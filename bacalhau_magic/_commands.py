@@ -14,6 +14,8 @@ from ._hints import within
 from ._job import RemoteJob
 from ._results import over_time
 from ._secrets import Veil
+from ._settingkeys import SETTINGS
+from ._sources import overrides
 from ._stages import JobRef, seconds
 from ._suggestions import suggestion
 from ._tables import Report, Table, Text
@@ -305,16 +307,19 @@ def spec(session: Session, words: list[str]) -> Text:
 
 
 def config(session: Session, words: list[str]) -> Any:
-    """Show the settings (`--show-origin`: and where each came from), set `key=value` for this session, or `--save` it."""
+    """Show the settings, or those named (`--show-origin`: and where each came from), set `key=value` for this session, or `--save` it."""
     words, where = _saved(words)
     flags = {word for word in words if word.startswith("--")}
-    values = dict(_assignment(word) for word in words if not word.startswith("--"))
+    said = [word for word in words if not word.startswith("--")]
+    named = bool(said) and not where and not any("=" in word for word in said)
+    values = {} if named else dict(map(_assignment, said))
     unknown = flags - {"--show-origin"}
     if unknown:
         raise OptionError(f"%bacalhau config knows no {min(unknown)}.", hint="It knows --show-origin and --save project|user.")
     if values:
         return _configured(session, values, where)
-    rows = session.settings.show()
+    wanted = {plain_name(name) for name in overrides(dict.fromkeys(said)).values}
+    rows = [row for row in session.settings.show() if not named or row[0] in wanted]
     if "--show-origin" in flags:
         return Table(("setting", "value", "origin"), tuple(rows), notes=session.settings.warnings)
     return Table(("setting", "value"), tuple((name, value) for name, value, _ in rows), notes=session.settings.warnings)
@@ -368,17 +373,19 @@ def _assignment(word: str) -> tuple[str, str]:
 
 
 def help_(session: Session | None, words: list[str]) -> Text:
-    """The verbs and the cell's options; `help TOPIC` one group or option."""
+    """The verbs and the cell's options; `help TOPIC` one group, option or setting."""
     del session
     if words and words[0] in _VERBS:
         return Text(f"%bacalhau {words[0]}: {_VERBS[words[0]].__doc__}")
+    if words and (setting := words[0].replace("-", "_").lower()) in SETTINGS:
+        return Text(f"{setting}, a setting: {SETTINGS[setting].meaning}")
     if words:
         try:
             return Text(_argspec.help_text(words[0]))
         except OptionError:
             options = [name.replace("_", "-") for name in map(plain_name, JobOptions.model_fields)]
-            hint = suggestion(words[0], [*options, *GROUPS, *_VERBS], written="%bacalhau help {}")
-            listed = f"There is help on each option, on {', '.join(GROUPS)}; and on {', '.join(_VERBS)}."
+            hint = suggestion(words[0], [*options, *GROUPS, *_VERBS, *SETTINGS], written="%bacalhau help {}")
+            listed = f"There is help on each option and setting, on {', '.join(GROUPS)}; and on {', '.join(_VERBS)}."
             raise OptionError(f"There is no help on {words[0]!r}.", option="help", hint=hint or listed) from None
     verbs = "\n".join(f"  {name:<8} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in _VERBS.items())
     return Text(f"%bacalhau [verb]\n  (none)   {(status.__doc__ or '').splitlines()[0]}\n{verbs}\n\n{_argspec.help_text()}")

@@ -183,7 +183,10 @@ def of_stdout(result: JobResult, language: Language, options: JobOptions, trunca
         return Read(outputs={names[0]: value})
     if not isinstance(value, dict):
         what = "a JSON object" if kind in ("auto", "json") else "an object"
-        return Read(error=MissingResultError(f"The stdout is not {what} with the keys {', '.join(names)}.", job_id=job_id, name=names[0]))
+        hint = "Print that object alone, and all else to stderr; one name of -o takes whatever was printed."
+        return Read(
+            error=MissingResultError(f"The stdout is not {what} with the keys {', '.join(names)}.", job_id=job_id, name=names[0], hint=hint)
+        )
     for name in names:
         if name not in value:
             near = suggestion(name, [key for key in value if key.isidentifier() and len(key) < 100], written="-o {}")

@@ -95,40 +95,57 @@ def _tables(value: object) -> Mapping[str, Language]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that is no option of a cell; `project` says whether a project's pyproject.toml may set it."""
+    """A setting that is no option of a cell: what it means for people, and whether a project's pyproject.toml may set it."""
 
     read: Callable[[object], Any]
     default: Any
+    meaning: str
     project: bool = True
     secret: bool = False
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
-        "enabled": Setting(_flag, True),
-        "api_url": Setting(_url, None),
-        "api_host": Setting(_text, None),
-        "api_port": Setting(_port, None),
-        "api_tls_usetls": Setting(_flag, False, project=False),
-        "api_tls_cafile": Setting(_text, None, project=False),
-        "api_tls_insecure": Setting(_flag, False, project=False),
-        "api_key": Setting(_text, None, project=False, secret=True),
-        "api_username": Setting(_text, None, project=False),
-        "api_password": Setting(_text, None, project=False, secret=True),
-        "path": Setting(_text, "bacalhau", project=False),
-        "transport": Setting(_one_of("http", "cli"), "http", project=False),
-        "gpu_enabled": Setting(_flag, False),
-        "gpu_count": Setting(_count, 1),
-        "prefer": Setting(_one_of("auto", "local"), "auto"),
-        "poll_interval": Setting(duration, 5.0),
-        "pull_timeout": Setting(duration, 1800.0),
-        "receipt": Setting(_one_of("live", "always", "never"), "live"),
-        "strict": Setting(_strict, ()),
-        "recordings": Setting(_flag, True, project=False),
-        "record": Setting(_text, None, project=False),
-        "replay": Setting(_text, None, project=False),
-        "staging": Setting(_stores.read, None),
-        "languages": Setting(_tables, MappingProxyType(dict(configured({})))),
+        "enabled": Setting(_flag, True, "false: no cluster is used, whatever is configured."),
+        "api_url": Setting(_url, None, "The cluster's address: https://host:1234."),
+        "api_host": Setting(_text, None, "The cluster's host, where api_url is not set."),
+        "api_port": Setting(_port, None, "The cluster's port, beside api_host."),
+        "api_tls_usetls": Setting(_flag, False, "Ask api_host by https.", project=False),
+        "api_tls_cafile": Setting(_text, None, "A file with the authority that signed the cluster's certificate.", project=False),
+        "api_tls_insecure": Setting(_flag, False, "Check no certificate; every card says so.", project=False),
+        "api_key": Setting(_text, None, "The cluster's key: in BACALHAU_API_KEY, or kept by %bacalhau login.", project=False, secret=True),
+        "api_username": Setting(_text, None, "The user's name at the cluster.", project=False),
+        "api_password": Setting(
+            _text,
+            None,
+            "The user's password at the cluster: in BACALHAU_API_PASSWORD, or kept by %bacalhau login.",
+            project=False,
+            secret=True,
+        ),
+        "path": Setting(_text, "bacalhau", "The Bacalhau CLI's program, for transport=cli.", project=False),
+        "transport": Setting(_one_of("http", "cli"), "http", "How the cluster is asked: http, or cli by the Bacalhau CLI.", project=False),
+        "gpu_enabled": Setting(_flag, False, "A job for a cluster asks for gpu_count GPUs, where the cell doesn't say --gpu."),
+        "gpu_count": Setting(_count, 1, "How many GPUs, with gpu_enabled."),
+        "prefer": Setting(
+            _one_of("auto", "local"),
+            "auto",
+            "local: a cell runs on the embedded node where it can, though a cluster is configured; auto: on the cluster.",
+        ),
+        "poll_interval": Setting(duration, 5.0, "Time between two questions of how the job is, where its log doesn't tell."),
+        "pull_timeout": Setting(duration, 1800.0, "Time that a job may take beyond its own to pull its image and install its packages."),
+        "receipt": Setting(
+            _one_of("live", "always", "never"),
+            "live",
+            "When the output's metadata keeps the job, its node and times: live (not in a batch run), always or never.",
+        ),
+        "strict": Setting(_strict, (), "Options whose configured value is never cut: where it can't be kept, the cell is refused."),
+        "recordings": Setting(_flag, True, "false: no replays and no stored results.", project=False),
+        "record": Setting(_text, None, "The cassette that cells are recorded in.", project=False),
+        "replay": Setting(_text, None, "The cassette that cells are replayed from.", project=False),
+        "staging": Setting(_stores.read, None, "The store for large inputs on a cluster: s3://BUCKET/FOLDER."),
+        "languages": Setting(
+            _tables, MappingProxyType(dict(configured({}))), "Languages of your own, as tables [tool.bacalhau-magic.languages.NAME]."
+        ),
     }
 )
 _DURATIONS = frozenset({"poll_interval", "pull_timeout", "timeout", "queue_timeout"})

@@ -140,7 +140,8 @@ class JobOptions(BaseModel):
     )
 
     outputs: Annotated[Names, Option("results", "NAMES", short=("-o", "--output"), repeatable=True, configurable=False)] = Field(
-        (), description="Variables to bind here when the job is done: a,b."
+        (),
+        description="Variables to bind here when the job is done: a,b; in other languages a is what was printed, a,b the keys of a printed JSON object.",
     )
     as_: Annotated[Literal["auto", "json", "jsonl", "text", "bytes", "frame"], Option("results", "KIND", configurable=False)] = Field(
         "auto", alias="as", description="How stdout is read, in languages other than Python: auto, json, jsonl, text, bytes or frame."

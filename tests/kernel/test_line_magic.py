@@ -288,6 +288,10 @@ def test_config(shell: Kernel, place: Path) -> None:
     assert any(
         row.split() == ["timeout", "7m", "%bacalhau", "config", "timeout"] for row in value(shell, "config --show-origin").split("\n")
     )
+    assert [row.split() for row in value(shell, "config timeout pull-timeout").split("\n")][1:] == [
+        ["pull_timeout", "30m"],
+        ["timeout", "7m"],
+    ]
     shell.run("%%bacalhau\n1")
     assert shell.run("_bacalhau.request.options.timeout").value == "420.0"
     assert value(shell, "config timeout=") == "timeout = 5m (no longer set here)"
@@ -307,7 +311,9 @@ def test_config_that_is_wrong(shell: Kernel) -> None:
         ("timeot=5m", "Did you mean timeout?"),
         ("image=x", "image can't be configured"),
         ("api_key=hunter2", "would stay in the notebook"),
-        ("cpu", "takes key=value"),
+        ("cpu memory=1GB", "takes key=value"),
+        ("cpu --save user", "takes key=value"),
+        ("timeot", "Did you mean timeout?"),
         ("--save nowhere cpu=2", "--save needs project or user"),
     ):
         ran = shell.run(f"%bacalhau config {words}")
@@ -348,6 +354,12 @@ def test_help(shell: Kernel) -> None:
     assert value(shell, "help wait").startswith("%bacalhau wait: ")
     assert value(shell, "help timeout").split()[0] == "--timeout"
     assert "--cpu" in value(shell, "help resources")
+    assert (
+        value(shell, "help receipt")
+        == "receipt, a setting: When the output's metadata keeps the job, its node and times: live (not in a batch run), always or never."
+    )
+    for row in value(shell, "config").splitlines()[1:]:
+        assert shell.run(f"%bacalhau help {row.split()[0]}").error is None, row
 
 
 @pytest.mark.parametrize(
@@ -362,7 +374,7 @@ def test_help(shell: Kernel) -> None:
         ("show dnoe", "Did you mean done?"),
         ("stop the_jbo", "Did you mean the_job?"),
         ("help replya", "Did you mean %bacalhau help replay?"),
-        ("help troubleshooting", "There is help on each option, on language, packages"),
+        ("help troubleshooting", "There is help on each option and setting, on language, packages"),
         ("jobs --nope", "It knows --all, --mine"),
         ("wait a b", "takes one job"),
         ("show qqqq", "List them: %bacalhau jobs"),
