@@ -19,7 +19,7 @@ from ._sources import overrides
 from ._stages import JobRef, seconds
 from ._suggestions import suggestion
 from ._tables import Report, Table, Text
-from ._wire import COMPLETED, STOPPED, TERMINAL, Job, NodeState
+from ._wire import COMPLETED, STOPPED, TERMINAL, ExecutionState, Job, NodeState
 from .errors import ApiError, BacalhauMagicError, OptionError
 from .options import GROUPS, JobOptions, plain_name
 from .progress import clean
@@ -209,6 +209,10 @@ def show(session: Session, words: list[str]) -> Report:
     job = client.job(ref.job_id, ref.namespace)
     executions = client.executions(ref.job_id, ref.namespace)
     history = client.history(ref.job_id, ref.namespace)[0]
+    reasons = _jobs.why(session, job, executions, history, ref)
+    in_vain = job.phase_word == STOPPED and (first := main(reasons)) is not None and first.kind != "stopped"
+    # A try that was stopped as it began, because it would have ended the same, is none.
+    tries = sum(not in_vain or execution.compute != ExecutionState.CANCELLED for execution in executions) or len(executions)
     facts = {
         "job": ref.job_id,
         "name": clean(job.name),
@@ -217,11 +221,10 @@ def show(session: Session, words: list[str]) -> Report:
         "endpoint": ref.endpoint.label,
         "sent": _ago((job.create_time or 0) / 1e9),
         "node": ", ".join(dict.fromkeys(execution.node_id[:10] for execution in executions)) or "none yet",
-        "tried": f"{len(executions)} times" if len(executions) != 1 else "once",
+        "tried": f"{tries} times" if tries != 1 else "once",
     }
-    reasons = _jobs.why(session, job, executions, history, ref)
     notes = [text for cause in reasons for text in (cause.sentence, *cause.lines, cause.advice) if text]
-    if job.phase_word == STOPPED and (first := main(reasons)) and first.kind != "stopped":
+    if in_vain:
         facts["state"] = "failed"  # it was stopped because trying again would have ended the same
     done = [execution.run_output for execution in executions if execution.run_output and execution.compute.name == "COMPLETED"]
     if done:

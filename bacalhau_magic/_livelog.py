@@ -15,7 +15,7 @@ from typing import Literal
 
 from ._bundles import bundle_limit
 from ._packets import Assembler, Packet, Text
-from ._stages import JobEvent, JobRef, Noticed, PhaseChanged, Printed
+from ._stages import BegunAnew, JobEvent, JobRef, Noticed, PhaseChanged, Printed
 from ._stops import StopRequest
 from ._wire import STDERR, STDOUT, Execution, ExecutionState
 from .client import Client, Inbox, LogOver, LogText, Reader
@@ -70,6 +70,8 @@ class LiveLog:
         self._clean_end = False
         self._cut = False
         self._hasty = False
+        self._only = ""
+        """The execution whose log alone is wanted."""
         self._empty()
 
     def _empty(self) -> None:
@@ -116,6 +118,11 @@ class LiveLog:
         self._empty()
         self._open_at = self._earliest()
         self._read_before = self._clean_end = self._cut = False
+        self._only = ""
+
+    def keep(self, execution_id: str) -> None:
+        """What this execution printed is the job's log, though another follows: no stream is opened that might be the other's."""
+        self._only = execution_id
 
     def _earliest(self) -> float:
         """When to open the log of what may never run: a Bacalhau node holds such a stream open for seconds, and all other logs wait."""
@@ -174,6 +181,8 @@ class LiveLog:
             self.close()
             self._patience = min(self._patience * 2, 30.0)
             self._open_at = now
+        if self._only:
+            return
         if self._reader is None and self._follows and not self._assembler.complete and now >= self._open_at and not lost:
             if self._background and not self._holds_slot:
                 self._holds_slot = _background_streams.acquire(blocking=False)
@@ -292,6 +301,10 @@ class LiveLog:
         tried = ran or [execution for execution in executions if execution.node_id]
         if not tried or not (ran or began):
             return
+        if self._only and ran and ran[-1].id != self._only:
+            # The stop came too late, and the other try ended well.
+            yield BegunAnew(ran[-1].node_id)
+            self.begin_anew()
         if self._reader:
             yield from self._read(until_silent=0.3 if ran else 0.05)
         if ran and not self._has_all(ran):
@@ -310,7 +323,7 @@ class LiveLog:
             if silent and number == 2:
                 yield Noticed("The node is slow to serve the job's log: the result is waited for.")
             time.sleep(pause)
-            self._open(follow=False, execution_id=tried[-1].id)
+            self._open(follow=False, execution_id=self._only or tried[-1].id)
             yield from self._read(until_silent=patience)
 
     def _from_record(self, execution: Execution) -> Iterator[JobEvent]:
@@ -354,7 +367,7 @@ class LiveLog:
             return True
         if self._nonce and ran:
             return False
-        return self._ended_well(ran) or (self._read_before and not ran)
+        return self._ended_well(ran) or (self._read_before and not ran and not self._only)
 
     def _ended_well(self, ran: Sequence[Execution]) -> bool:
         """Whether the stream closed by itself, and the job's record does not show that it was too early."""

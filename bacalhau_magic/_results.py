@@ -76,9 +76,13 @@ def _collect(result: JobResult, ended: Ended, language: Language, options: JobOp
         result = replace(result, notices=(*result.notices, " ".join(part for part in (lost + said, how) if part)))
     elif bundle.unsendable.get("", "").endswith(codec.STAYS):
         result = replace(result, notices=(*result.notices, f"No value came back, only its text: {bundle.unsendable['']}."))
+    error: BacalhauMagicError | None = _of_outcome(result, bundle, options)
     if ended.record.state != COMPLETED and (cause := _cause(ended.record, route)):
-        result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
-    error = _of_outcome(result, bundle, options)
+        if cause.kind in ("memory", "disk") and bundle.outcome == "exit":
+            # The wrapper outlived its cell, and knows no more than that it was killed.
+            error = _of_state(result, ended.record, options, route, "cell")
+        else:
+            result = replace(result, notices=(*result.notices, f"The cell had ended before: {cause.sentence}"))
     # What was written and sent before the cell failed is kept, whatever the error is.
     read = of_python(bundle, result, options) if language.is_python else of_stdout(result, language, options, "stdout" in bundle.truncated)
     if error is not None:

@@ -107,7 +107,7 @@ class Snapshot:
                     node=node or ("" if phase == "waiting" else here.node),  # one that waits is on no node, or on that one
                     detail=detail,
                     running_since=since,
-                    cause=None if phase == "running" or here._is_past(phase, node) else here.cause,
+                    cause=None if here._is_past(phase, node) else here.cause,
                 )
             case BegunAnew(node):
                 notices = (*here._lasting_notices, f"{_ANEW}{node[:10]}.")
@@ -150,7 +150,10 @@ class Snapshot:
         return tuple(notice for notice in self.notices if self.tries == 1 or not notice.startswith(_ANEW))
 
     def _is_past(self, phase: Phase, node: str) -> bool:
-        """Whether a node has taken the job that it waited for: what kept it waiting is no reason any more."""
+        """Whether a node has taken the job that it waited for, or runs it again: what was in the way is no reason any more."""
+        if phase == "running":
+            # What would end the same again stops the job; that it ran may be heard after it.
+            return self.cause is not None and not self.cause.repeats
         if self.cause is None or not node or phase not in ("pulling", "starting", "installing"):
             return False
         # The node that refused it says "starting" for a moment, before the refusal and with it.

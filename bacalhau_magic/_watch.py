@@ -234,6 +234,10 @@ class _Watch:
             return
         if node := event.details.get("NodeID"):
             if self.execution and self.execution != item.execution_id:
+                yield from self._explain()
+                if self._is_in_vain:
+                    self.log.keep(self.execution)
+                    return
                 yield from self._begins_anew(str(node))
             self.execution, self.log.node = item.execution_id, str(node)
             # The log may be faster than the history.
@@ -257,6 +261,11 @@ class _Watch:
         self.log.begin_anew()
         if self._is_hopeless:
             self.log.open_no_sooner()
+
+    @property
+    def _is_in_vain(self) -> bool:
+        """Whether the cell ran, and would end the same again: the job is stopped, and what was printed is the first try's."""
+        return self.cause is not None and self.cause.repeats and self.cause.kind not in _NEVER_BEGAN
 
     @property
     def _is_hopeless(self) -> bool:

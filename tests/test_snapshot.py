@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -153,6 +154,15 @@ def test_bytes_that_went_over_are_a_bar() -> None:
 def test_notices_are_said_once_in_their_order() -> None:
     """A notice that comes twice, from the route or on the way, is kept once."""
     assert fold(Noticed("a"), SUBMITTED, Noticed("b"), Noticed("a")).notices == ("a", "b")
+
+
+def test_a_failure_stays_the_title_when_the_start_is_heard_after_it() -> None:
+    """A log that is read after the history does not take the cause away that ended the job."""
+    memory = Cause("memory", "The job was killed at its limit of 256 MB of memory.", repeats=True)
+    late = fold(CauseFound(memory), PhaseChanged("running", NODE), Finished("failed", memory.sentence))
+    assert late.title == "Out of memory"
+    other = fold(CauseFound(replace(memory, repeats=False)), PhaseChanged("running", NODE))
+    assert other.cause is None
 
 
 def test_a_job_that_was_tried_again_says_how_often() -> None:

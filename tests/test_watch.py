@@ -550,6 +550,43 @@ def test_job_that_begins_anew_shows_its_own_log(server: Server, client: Client) 
     assert [event.node[:10] for event in events if isinstance(event, BegunAnew)] == ["n-bbbbbbbb"]
 
 
+@pytest.mark.parametrize("heard", ["live", "later"])
+@pytest.mark.parametrize("stop", ["in time", "too late"])
+def test_what_was_printed_before_a_limit_is_kept(server: Server, client: Client, stop: str, heard: str) -> None:
+    """The server begins again at once what would end the same: the log stays the first try's, unless the stop came too late."""
+    job = JobScript(server)
+    job.begin()
+    other = pack_bundle({"outcome": "ok"}, [("stdout", "", b"second\n" * 3000)])
+    if stop == "too late":
+        server.on(
+            "DELETE", "/orchestrator/jobs/" + JOB, (500, {"Status": 500, "Message": "cannot stop job in state Completed", "Code": ""})
+        )
+
+    def logs(stream: Socket, number: int) -> None:
+        if number == 1:
+            if heard == "live":
+                stream.line(packets(BLOB, text="first\n")[0])
+                stream.line("first\n")
+                time.sleep(0.5)
+            job.fail("disk limit exceeded")
+            job.execution = "e-2"
+            job.begin()
+            if stop == "too late":
+                job.end()
+            return stream.close() if heard == "live" else stream.stay()
+        for line in packets(other, text="second\n") if "e-2" in stream.path else packets(BLOB, text="first\n")[:2]:
+            stream.line(line)
+        return stream.close()
+
+    server.on_logs(logs)
+    events = list(watch(client))
+    began = [event for event in events if isinstance(event, BegunAnew)]
+    if stop == "in time":
+        assert (ended(events).stdout, began, job.stops) == ("first\n", [], ["bacalhau-magic: disk"])
+    else:
+        assert (ended(events).stdout, len(began), ended(events).blob) == ("second\n", 1, other)
+
+
 def test_job_that_the_server_forgot_ends_the_wait(server: Server, client: Client) -> None:
     """A job that the server does not know any more ends with a record that says so."""
     events = list(watch(client, nonce=""))

@@ -246,3 +246,19 @@ def test_a_folder_that_is_gone_is_named(shell: Kernel) -> None:
         assert ran.error[1].startswith("The current folder is gone: it was removed.\nGo to one that is there, as by %cd ~")
     assert "none: The current folder is gone" in status
     assert shell.run("%%bacalhau\n1 + 1").value == "2"
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "limit"),
+    [
+        ("--memory 256MB", "print('start', flush=True)\nb = bytearray(800_000_000)", "256 MB of memory"),
+        ("--memory 256MB --lang bash", "echo start\nx=$(head -c 900000000 /dev/zero | tr '\\0' a)", "256 MB of memory"),
+        ("--disk 50MB", "print('start', flush=True)\nimport time\nf = open('f', 'wb')\nwhile f.write(bytes(1 << 20)): time.sleep(0.02)", "50 MB of disk"),
+    ],
+    ids=["memory", "memory in bash", "disk"],
+)  # fmt: skip
+def test_what_was_printed_before_a_limit_is_kept(shell: Kernel, line: str, cell: str, limit: str) -> None:
+    """A cell that the node killed keeps its output, has the node's reason, and was tried once."""
+    assert f"JobFailedError: The job was killed at its limit of {limit}." in failed(shell, f"{line}\n{cell}")
+    assert shell.run("_bacalhau.stdout").value == repr("start\n")
+    assert "tried     once" in shell.run("%bacalhau show last").text

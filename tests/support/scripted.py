@@ -52,7 +52,7 @@ class Socket:
     """A web socket from the server's side: only sends; `dropped` is set when the client has gone."""
 
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
-        self._handler = handler
+        self._handler, self.path = handler, handler.path
         self.dropped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
