@@ -28,6 +28,8 @@ from .options import JobOptions
 from .progress import View
 
 _INTERRUPTED = "interrupted in the notebook"
+_PATIENCE = 5.0
+"""Seconds that a cell waits after its interrupt for the server to hear of the stop."""
 
 _PUBLIC = (
     *("bind", "cancel", "done", "error", "events", "files", "id", "logs", "name", "outputs"),
@@ -218,6 +220,8 @@ class RemoteJob:
         job_id = self._ref.job_id if self._ref else ""
         if stopped or not job_id:
             hint = ""
+        elif self._stop.kept.is_set() and not self._stop.delivered.is_set():
+            hint = f"Its stop is on the way, and kept for the next contact; see what became of it: %bacalhau show {job_id[:10]}."
         elif self._stop.requested.is_set():
             hint = f"Its stop is on the way; see what became of it: %bacalhau show {job_id[:10]}."
         else:
@@ -375,7 +379,7 @@ class RemoteJob:
         """
         events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
         pressed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        interrupts = 0
+        interrupts, since = 0, 0.0
         with ExitStack() as stack:
             stack.enter_context(heard(pressed))
             drawing = Drawing(view, self.listen(events.put))
@@ -384,8 +388,9 @@ class RemoteJob:
                 drawing.take(events, TICK)
                 while not pressed.empty():
                     pressed.get()
-                    interrupts += 1
+                    interrupts, since = interrupts + 1, time.monotonic()
                     self._on_interrupt(interrupts, stop_on_interrupt)
+                self._leave_unheard(since)
             return self._end(interrupts)
 
     async def wait_async(self, view: View, *, stop_on_interrupt: bool) -> JobResult:
@@ -399,7 +404,7 @@ class RemoteJob:
             loop.call_soon_threadsafe(news.set)
 
         drawing = Drawing(view, self.listen(listener))
-        interrupts = 0
+        interrupts, since = 0, 0.0
         with ExitStack() as stack:
             stack.callback(self.forget, listener)
             pressed: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -410,9 +415,10 @@ class RemoteJob:
                     if not pressed.empty():
                         raise KeyboardInterrupt
                 except (KeyboardInterrupt, asyncio.CancelledError):
-                    interrupts += 1
+                    interrupts, since = interrupts + 1, time.monotonic()
                     self._on_interrupt(interrupts, stop_on_interrupt)
                     stack.enter_context(heard(pressed))
+                self._leave_unheard(since)
             return self._end(interrupts)
 
     def _on_interrupt(self, count: int, stop: bool) -> None:
@@ -424,6 +430,12 @@ class RemoteJob:
             raise self._interrupted(stopped=False) from None
         self._stop.ask(_INTERRUPTED, by_hand=True)
         self._emit(Noticed("Interrupted: stopping the job. Interrupt again to stop waiting for it."))
+
+    def _leave_unheard(self, interrupted: float) -> None:
+        """End the wait some seconds after an interrupt whose stop the server can't be told; it is kept, and sent when it can."""
+        late = interrupted and time.monotonic() - interrupted > _PATIENCE
+        if late and self._stop.kept.is_set() and not self._stop.delivered.is_set():
+            raise self._interrupted(stopped=False) from None
 
     def _end(self, interrupts: int) -> JobResult:
         self.seen = True

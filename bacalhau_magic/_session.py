@@ -142,7 +142,8 @@ class Session:
             )
         with self._lock:
             if endpoint not in self._clients:
-                self._clients[endpoint] = Client(endpoint, requests_per_second=50.0 if endpoint.is_local else 10.0)
+                rate, revive = (50.0, _daemon.revive) if endpoint.is_local else (10.0, None)
+                self._clients[endpoint] = Client(endpoint, requests_per_second=rate, revive=revive)
             return self._clients[endpoint]
 
     def endpoint_at(self, url: str) -> Endpoint:

@@ -20,6 +20,8 @@ class StopRequest:
         self.requested = threading.Event()
         self.delivered = threading.Event()
         """Set once the server has heard of the stop, or needs to hear of none."""
+        self.kept = threading.Event()
+        """Set once the stop stands in the ledger: it reaches the server at some contact, also when nobody waits any more."""
         self.reason = ""
         self.by_hand = False
         """Whether a person stopped it, and not the notebook's own code: another run would not be stopped there."""

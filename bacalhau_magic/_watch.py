@@ -97,7 +97,7 @@ class _Watch:
 
     def events(self, stop: StopRequest) -> Iterator[JobEvent]:
         self.asked = stop
-        stop.on_request(self.log.wake)
+        stop.on_request(self._asked_to_stop)
         try:
             record = None
             while record is None:
@@ -294,6 +294,18 @@ class _Watch:
 
     # The stop
 
+    def _asked_to_stop(self) -> None:
+        """Keep the stop at once, on the asking thread: the watch may be waiting for an endpoint that does not answer."""
+        if self.asked and not self.asked.delivered.is_set():
+            self._keep_stop(self.asked.reason)
+        self.log.wake()
+
+    def _keep_stop(self, reason: str) -> None:
+        if self.ledger:
+            self.ledger.want_stop(self.ref.job_id, reason)
+            if self.asked:
+                self.asked.kept.set()
+
     def _stop(self, reason: str, asked: StopRequest | None) -> Iterator[JobEvent]:
         self.stop_reason = self.stop_reason or reason
         self.stop_tries += 1
@@ -318,8 +330,7 @@ class _Watch:
 
     def _undelivered(self, reason: str, error: ApiError) -> Iterator[JobEvent]:
         if self.stop_tries == 1:
-            if self.ledger:
-                self.ledger.want_stop(self.ref.job_id, reason)
+            self._keep_stop(reason)
             yield Noticed(f"The stop could not be delivered; it is sent at the next contact. ({error.message})")
         self.lost = max(self.lost, 1)
 

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,13 +35,20 @@ class Client:
     """A client of one endpoint; every method may raise the ApiError family.
 
     All clients of an endpoint share one budget of `requests_per_second` (the embedded node's is 50).
-    `handler` stands in for the network in tests.
+    `handler` stands in for the network in tests; `revive` starts an endpoint again at whose door nobody answers.
     """
 
-    def __init__(self, endpoint: Endpoint, *, requests_per_second: float = 10.0, handler: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        requests_per_second: float = 10.0,
+        handler: httpx.BaseTransport | None = None,
+        revive: Callable[[], object] | None = None,
+    ) -> None:
         self.endpoint = endpoint
         rate = max(requests_per_second, _LOCAL_RATE) if endpoint.is_local else requests_per_second
-        self._transport = CliTransport(endpoint, rate) if endpoint.cli else Transport(endpoint, rate, handler=handler)
+        self._transport = CliTransport(endpoint, rate) if endpoint.cli else Transport(endpoint, rate, handler=handler, revive=revive)
         self._background = False
         self._version: list[_wire.BuildVersion] = []
 

@@ -11,13 +11,13 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
 from .._stages import Credential, is_loopback
-from ..errors import ApiError, ConfigError, UnexpectedAnswerError, UnreachableError
+from ..errors import ApiError, ConfigError, NodeError, UnexpectedAnswerError, UnreachableError
 from ._answers import answer_problem
 from ._budget import budget
 from ._problems import clean, of_library
@@ -83,12 +83,22 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
 
 
 class Transport:
-    """The connections to one endpoint; thread-safe. `handler` stands in for the network in tests."""
+    """The connections to one endpoint; thread-safe. `handler` stands in for the network in tests.
 
-    def __init__(self, endpoint: Endpoint, per_second: float, *, handler: httpx.BaseTransport | None = None) -> None:
+    `revive` starts the endpoint again where nobody answers at its door; it may raise NodeError.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        per_second: float,
+        *,
+        handler: httpx.BaseTransport | None = None,
+        revive: Callable[[], object] | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.budget = budget(endpoint, per_second)
-        self._handler = handler
+        self._handler, self._revive = handler, revive
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
         self._anonymous: httpx.Client | None = None
@@ -238,8 +248,24 @@ class Transport:
             raise of_library(error, self.endpoint.label, method, url) from error
 
     def _send(self, http: httpx.Client, request: httpx.Request) -> httpx.Response:
+        import httpx
+
         try:
+            try:
+                return http.send(request, stream=True)
+            except (httpx.ConnectError, ConnectionRefusedError, FileNotFoundError):
+                if self._revive is None:
+                    raise
+            # Nothing of the request was sent: after the start it goes out for the first time.
+            self._revive()
             return http.send(request, stream=True)
+        except NodeError as problem:
+            raise UnreachableError(
+                f"{self.endpoint.label} can't be reached, nor started again: {problem.message}",
+                method=request.method,
+                url=str(request.url),
+                hint=problem.hint,
+            ) from problem
         except (OSError, RuntimeError) as error:
             # Not wrapped by httpx: a socket's path that is gone, a client closed by another thread.
             raise of_library(error, self.endpoint.label, request.method, str(request.url)) from error

@@ -30,7 +30,21 @@ if TYPE_CHECKING:
 _SHARED = ("_marks.py", "_wire.py", "_languages.py", "errors.py")
 """What the node uses beside its own modules."""
 
-__all__ = ["Reached", "Status", "TcpDoor", "door", "environment", "find", "logs", "package_version", "prune", "start", "status", "stop"]
+__all__ = [
+    "Reached",
+    "Status",
+    "TcpDoor",
+    "door",
+    "environment",
+    "find",
+    "logs",
+    "package_version",
+    "prune",
+    "revive",
+    "start",
+    "status",
+    "stop",
+]
 
 IDLE = 1800.0
 _START_LIMIT = 30.0
@@ -160,6 +174,11 @@ def door(places: Places | None = None) -> Endpoint:
     return _endpoint(start(places))
 
 
+def revive(places: Places | None = None) -> None:
+    """Starts the node again whose process is gone; one of another version that runs by then will do. Raises NodeError."""
+    start(places, any_version=True)
+
+
 def running(places: Places | None = None) -> Endpoint | None:
     """The endpoint of the node that runs now, or None; starts nothing."""
     node = find(places)
@@ -191,19 +210,19 @@ def find(places: Places | None = None) -> Reached | None:
     return node
 
 
-def start(places: Places | None = None, *, idle: float = IDLE, timeout: float = _START_LIMIT) -> Reached:
+def start(places: Places | None = None, *, idle: float = IDLE, timeout: float = _START_LIMIT, any_version: bool = False) -> Reached:
     """The running node of this package's version, started if there is none; of two callers at once one starts it.
 
-    A node of another version finishes its jobs and is replaced. Raises NodeError with the node's last words.
+    A node of another version finishes its jobs and is replaced, unless `any_version` will do. Raises NodeError with the node's last words.
     """
     places = places or Places.default()
     version = package_version()
-    if (node := find(places)) and node.version == version:
+    if (node := find(places)) and (any_version or node.version == version):
         return node
     try:
         with filelock.FileLock(places.lock, timeout=timeout + _DRAIN_LIMIT, mode=0o600):
             if node := find(places):
-                if node.version == version:
+                if any_version or node.version == version:
                     return node
                 _replace(node)
             return _spawn(places, idle, timeout)
