@@ -15,6 +15,7 @@ from ._definitions import Step
 from ._languages import BUILT_IN
 from ._packages import covered, distribution_of
 from ._policy import Policy
+from ._reading import AS_PICKLE
 from ._settingkeys import shown
 from ._stages import CauseFound, CellRequest, InputItem, JobEvent, JobResult, Target
 from ._suggestions import suggestion
@@ -112,6 +113,8 @@ def within(hint: str, options: JobOptions, policy: Policy) -> str:
         with suppress(ValueError):
             if advised[2] and value_of(name, advised[2]) > most:
                 hint = hint.replace(advised[0], f"{spelling(name)} {shown(name, most)}")
+    if policy.locked.get("allow_pickle") is False:
+        hint = hint.replace(AS_PICKLE, "")
     return hint.replace(", or --long for hours", "") if policy.max.get("timeout", _DAY) < _DAY else hint
 
 

@@ -18,6 +18,9 @@ from .errors import CorruptResultError, MissingResultError, ResultError
 from .options import JobOptions
 from .remote import codec
 
+AS_PICKLE = " Or let it come back as one, where its class is here: --allow-pickle."
+"""How what was kept as a pickle would have come; a policy may not allow it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -45,7 +48,7 @@ def of_python(bundle: Bundle, result: JobResult, options: JobOptions) -> Read:
             large = bundle.unsendable[name].endswith(codec.ABOVE)
             said, how = place_kept(bundle, name, options, result.ref)
             if how and not large and not result.ref.endpoint.recording:  # a recording's pickle is never read
-                how += " Or let it come back as one, where its class is here: --allow-pickle."
+                how += AS_PICKLE
             problems.append(
                 ResultError(
                     f"{name!r} can't be sent back: {bundle.unsendable[name]}.".replace("..", ".") + said,

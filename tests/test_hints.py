@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import bacalhau_magic
-from bacalhau_magic import RemoteJob, _argspec, _commands, _hints, _settingkeys
+from bacalhau_magic import RemoteJob, _argspec, _commands, _hints, _reading, _settingkeys
 from bacalhau_magic._policy import Policy
 from bacalhau_magic.errors import OptionError
 from bacalhau_magic.options import JobOptions
@@ -150,3 +150,10 @@ def test_an_amount_that_no_option_takes_stays_as_the_server_said_it(hint: str) -
     """A hint in a server's own words never hides the job's error, whatever they are."""
     policy = Policy(max={"timeout": 900.0, "memory": 8_000_000_000})
     assert _hints.within(hint, JobOptions(), policy) == hint
+
+
+def test_a_pickle_is_not_advised_where_the_policy_forbids_it() -> None:
+    """What the policy would refuse is left out of the hint; the rest of it stays."""
+    hint = f"Read it yourself.{_reading.AS_PICKLE}"
+    assert _hints.within(hint, JobOptions(), Policy(locked={"allow_pickle": False})) == "Read it yourself."
+    assert _hints.within(hint, JobOptions(), Policy()) == hint

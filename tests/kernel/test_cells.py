@@ -159,6 +159,8 @@ def test_several_names_from_one_object(batch: Kernel) -> None:
     """Several names take a JSON object with exactly these keys; another one is refused."""
     assert batch.run('%%bacalhau --lang bash -o a,b\necho \'{"a": 1, "b": 2}\'').error is None
     assert batch.run("(a, b)").value == "(1, 2)"
+    ran = batch.run('%%bacalhau --lang bash -o a,b\necho begin\necho \'{"a": 1, "b": 2}\'')
+    assert "Print that object alone, and all else to stderr" in ran.text
     ran = batch.run("%%bacalhau --lang bash -o a,b\necho '{\"a\": 1}'")
     assert ran.error is not None
     assert ran.error[0] == "MissingResultError"
