@@ -13,6 +13,7 @@ from . import _cellnames
 from ._causes import Cause
 from ._definitions import Step
 from ._languages import BUILT_IN
+from ._neighbours import importing, is_module, module_beside
 from ._packages import covered, distribution_of
 from ._policy import Policy
 from ._reading import AS_PICKLE
@@ -43,9 +44,12 @@ def lacking(request: CellRequest, target: Target) -> str:
     listed = ", ".join(names)
     if target.is_local:
         return f"{LACKS}: {listed}."
-    packages = " ".join(dict.fromkeys(map(distribution_of, names)))
-    option = f"--pip {packages}" if len(names) == 1 else f"--pip '{packages}'"
-    return f"The image {request.language.image} lacks: {listed}. Add {option}, or choose an --image that has them."
+    own = [place for name in names if (place := _beside(name, request))]
+    packages = dict.fromkeys(distribution_of(name) for name in names if not _beside(name, request))
+    option = f"--pip {' '.join(packages)}" if len(packages) == 1 else f"--pip '{' '.join(packages)}'"
+    ways = [f"Send {' '.join(f'-i {place}' for place in own)}."] if own else []
+    ways += [f"Add {option}, or choose an --image that has them."] if packages else []
+    return f"The image {request.language.image} lacks: {listed}. {' '.join(ways)}"
 
 
 def needed(code: str, steps: Iterable[Step], inputs: Sequence[InputItem]) -> tuple[str, ...]:
@@ -84,7 +88,7 @@ def advise(result: JobResult, request: CellRequest, target: Target, policy: Poli
         lines = request.code.split("\n")
         error.source = lines[error.line - 1].strip() if error.line <= len(lines) else ""
     if isinstance(error, RemoteCellError) and not error.hint:
-        hints = (_about_module(error, request), _about_name(error), _about_network(error.evalue, request))
+        hints = (_about_module(error, request), _about_name(error, request), _about_network(error.evalue, request))
         error.hint = next(filter(None, hints), "") or _about_file(error.evalue, request, target)
     elif isinstance(error, JobFailedError) and not error.hint and error.exit_code:
         error.hint = _about_file(error.stderr_tail, request, target)
@@ -143,13 +147,25 @@ _NO_NETWORK = re.compile(
 )
 
 
-def _about_name(error: RemoteCellError) -> str:
-    """How a variable of the notebook would have come with the cell."""
+def _about_name(error: RemoteCellError, request: CellRequest) -> str:
+    """How a variable of the notebook would have come with the cell, or where what was sent by that name is."""
     found = _NO_NAME.match(error.evalue) if error.ename in ("NameError", "ReferenceError") else None
     if found is None:
         return ""
     name = found[1] or found[2]
+    sent = next((item for item in request.inputs if item.name == name), None)
+    if sent is not None and (sent.kind != "value" or not request.language.is_python):
+        return f"It was sent as a file: open {sent.target or f'inputs/{sent.path}'}."
+    if request.language.is_python and "auto" in request.options.inputs and name in _read(request.code):
+        return f"The notebook has no {name} either, so -i auto sent none."
     return f"A job knows only what is sent: -i {name} sends the notebook's {name}."
+
+
+def _read(code: str) -> Sequence[str]:
+    """The names that a cell reads of its surroundings."""
+    with suppress(CellSyntaxError):
+        return _cellnames.read(code).reads
+    return ()
 
 
 def _about_network(said: str, request: CellRequest) -> str:
@@ -159,18 +175,40 @@ def _about_network(said: str, request: CellRequest) -> str:
     return "A job has no network unless it asks: --network full."
 
 
-_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+_NO_MODULE = re.compile(
+    r"No module named '([\w.]+)'|: cannot import name '\w+' from '([\w.]+)'|The input \S+ needs ([\w.]+), which is not installed"
+)
 
 
 def _about_module(error: RemoteCellError, request: CellRequest) -> str:
-    """The option that would have brought a module that was not there."""
-    found = _NO_MODULE.match(error.evalue) if error.ename == "ModuleNotFoundError" else None
+    """How a module that was not there would have come: by an option, or sent and found, where it is one of the notebook's own."""
+    found = _NO_MODULE.search(error.evalue) if error.ename == "ModuleNotFoundError" else None
     if found is None or not request.language.is_python:
         return ""
-    module = found[1].partition(".")[0]
-    if module in sys.stdlib_module_names or any(PurePosixPath(item.path).stem == module for item in request.inputs):
+    module, _, inner = (found[1] or found[2] or found[3]).partition(".")
+    if module in sys.stdlib_module_names:
         return ""
+    sent = next((place for item in request.inputs if (place := _importable(item, module))), None)
+    # A definition comes before the cell's first line, so that it can't find what that line makes findable.
+    where = "the function that uses it, or the cell instead of -i," if "be defined where the cell runs" in error.evalue else "the cell"
+    if sent is not None:
+        return "" if inner else f"It was sent as {sent}: {where} imports it by {importing(module, str(sent.parent))}"
+    if beside := _beside(module, request):
+        return f"{beside[2:]} lies beside the notebook: -i {beside} sends it, and {where} imports it by {importing(module)}"
     return f"Add --pip {distribution_of(module)}, or choose an --image that has it."
+
+
+def _importable(item: InputItem, module: str) -> PurePosixPath | None:
+    """Where an input lies in the job, if that module can be imported from there; None for any other input."""
+    place = PurePosixPath(item.target or f"inputs/{item.path}")
+    if item.source is None or not is_module(item.source):
+        return None
+    return place if place.name == (module if item.source.is_dir() else f"{module}.py") else None
+
+
+def _beside(module: str, request: CellRequest) -> str:
+    """The path of a module that lies beside the notebook; "" where none does."""
+    return module_beside(module, request.folder) if request.folder is not None else ""
 
 
 def _about_file(said: str, request: CellRequest, target: Target) -> str:

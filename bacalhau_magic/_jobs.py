@@ -157,7 +157,9 @@ def _request_of(session: Session, job: Job, outputs: tuple[str, ...] | None) -> 
     facts = {"lang": name, "as_": as_, "max_result": max_result, "bg": True, "secret": _names_of_secrets(job)}
     kept = secrets_of(session, job)
     options = JobOptions(**asked).over(facts)
-    return CellRequest(code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook())
+    return CellRequest(
+        code="", options=options, language=language, secrets=kept, notebook=session.surroundings.notebook(), folder=session.here
+    )
 
 
 def amounts(job: Job) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ._cellnames import read
 from ._definitions import Definitions, Step, is_definition
 from ._languages import Language
+from ._neighbours import source_beside
 from ._paths import addressed, placed
 from ._stages import InputItem
 from ._suggestions import suggestion
@@ -147,7 +149,7 @@ class _Taken:
         parts = text.split(",")
         if all(_IDENTIFIER.fullmatch(part) for part in parts):
             for part in parts:
-                self._take(part, _global(part, self._namespace))
+                self._take(part, _global(part, self._namespace, self._folder))
             return
         item = _ITEM.fullmatch(text)
         if item is None:
@@ -159,7 +161,7 @@ class _Taken:
         name, source, target = item["name"] or "", item["source"], item["target"] or ""
         _check_target(text, target)
         if _IDENTIFIER.fullmatch(source):
-            value = _global(source, self._namespace)
+            value = _global(source, self._namespace, self._folder)
             if target:
                 self.items.append(_moved(name or source, value, target))
             else:
@@ -202,10 +204,18 @@ _SHELL = ("In", "Out", "exit", "quit", "get_ipython", "open")
 """Names that the shell has put there."""
 
 
-def _global(name: str, namespace: Mapping[str, Any]) -> Any:
+def _global(name: str, namespace: Mapping[str, Any], folder: Path) -> Any:
     if name not in namespace:
-        known = [known for known in namespace if not known.startswith("_") and known not in _SHELL]
-        hint = f"{suggestion(name, known) or 'Define it first.'} For a file of that name write ./{name}."
+        known = [
+            known
+            for known, value in namespace.items()
+            if not known.startswith("_") and known not in _SHELL and not isinstance(value, ModuleType)
+        ]
+        near = suggestion(name, known)
+        if place := source_beside(name, folder):
+            hint = f"The {'folder' if (folder / place).is_dir() else 'file'} {place} is there: -i {place} sends it. {near}".rstrip()
+        else:
+            hint = f"{near or 'Define it first.'} For a file of that name write ./{name}."
         raise UnsendableInputError(name, "there is no such variable", hint=hint)
     return namespace[name]
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from ._neighbours import importing, module_beside
 from .errors import PackingError
 
 __all__ = ["pins"]
 
 
-def pins(modules: Iterable[str]) -> tuple[str, ...]:
+def pins(modules: Iterable[str], folder: Path) -> tuple[str, ...]:
     """A requirement for each package that brings one of these top-level modules here: `numpy==2.2.1`, or its git commit.
 
-    The standard library's are left out. Raises PackingError naming a module that no package brings, or a package that
+    The standard library's are left out; `folder` is the notebook's. Raises PackingError naming a module that no package brings, or a package that
     lies on this machine alone.
     """
     brought = metadata.packages_distributions()
@@ -30,13 +33,13 @@ def pins(modules: Iterable[str]) -> tuple[str, ...]:
             continue
         names = brought.get(module)
         if not names:
-            raise _missing(module)
+            raise _missing(module, folder)
         for name in dict.fromkeys(names):
             found.setdefault(canonicalize_name(name), _pin(metadata.distribution(name), module))
     return tuple(found.values())
 
 
-def _missing(module: str) -> PackingError:
+def _missing(module: str, folder: Path) -> PackingError:
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
@@ -46,8 +49,10 @@ def _missing(module: str) -> PackingError:
             f"--sync imports: {module} is not installed here, so there is no version to keep to.",
             hint=f"Name it and its version: --pip {module}; or install it here first: %pip install {module}.",
         )
+    place = module_beside(module, folder) or next(iter(spec.submodule_search_locations or ()), spec.origin or module)
     return PackingError(
-        f"--sync imports: {module} is a module of this machine, and no package.", hint=f"Send its file or folder: -i ./{module}."
+        f"--sync imports: {module} is a module of this machine, and no package.",
+        hint=f"Send it with -i {shlex.quote(place)}, and import it in the cell by {importing(module)}",
     )
 
 

@@ -61,7 +61,7 @@ def _with_packages(request: CellRequest, settings: _settings.Settings, folder: P
     if options.sync == "imports":
         from . import _hints, _pins
 
-        pinned = _pins.pins(_hints.needed(request.code, request.steps, request.inputs))
+        pinned = _pins.pins(_hints.needed(request.code, request.steps, request.inputs), folder)
     lines = _lines(options, request.code, folder, pinned)
     settings.check_packages(lines)
     kept = [line for line in lines if line in pinned]

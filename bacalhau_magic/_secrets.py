@@ -84,7 +84,8 @@ def required(names: Collection[str], values: Mapping[str, str]) -> None:
         raise OptionError(
             f"--secret {lacking[0]}: there is no such variable in this kernel's environment, and no such entry in the keyring.",
             option="secret",
-            hint=f"Set {lacking[0]} before the kernel starts, or keep it once, in a terminal: pip install keyring; keyring set {KEYRING} {lacking[0]}.",
+            hint=f"Set {lacking[0]} before the kernel starts, or here: import os, getpass; os.environ['{lacking[0]}'] = getpass.getpass()"
+            f" - or keep it once, in a terminal: pip install keyring; keyring set {KEYRING} {lacking[0]}.",
         )
     for name, value in values.items():
         if len(value) < SHORTEST:

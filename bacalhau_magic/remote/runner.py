@@ -7,7 +7,6 @@ import sys
 load = load  # noqa: F821, PLW0127 - put here by bootstrap.py
 
 _VALUE = "__bacalhau_value__"
-_ADVICE = "Add --pip %s, or choose an --image that has it."
 _ONLY_AST = 0x400
 _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
@@ -152,7 +151,7 @@ def _defined(codec, request, here, space):
             exec(compile(source, "definition of " + name, "exec", 0, True), space)
         except ImportError as problem:
             missing = codec.MissingLibrary(getattr(problem, "name", None) or name)
-            raise _InputError("%s can't be defined where the cell runs: %s. %s" % (name, problem, _ADVICE % missing.library)) from missing
+            raise _InputError("%s can't be defined where the cell runs: %s." % (name, problem)) from missing
         except Exception as problem:
             told = codec.said(problem)
             raise _InputError("%s can't be defined where the cell runs: %s." % (name, told.rstrip("."))) from problem
@@ -168,9 +167,7 @@ def _variable(codec, request, here, name):
         return codec.loads(data, trusted=True, pickles=request.get("pickles", False))
     except codec.MissingLibrary as problem:
         library = problem.library
-        raise _InputError(
-            "The input %s needs %s, which is not installed where the cell runs. %s" % (name, library, _ADVICE % library)
-        ) from problem
+        raise _InputError("The input %s needs %s, which is not installed where the cell runs." % (name, library)) from problem
     except codec.CodecError as problem:
         raise _InputError("The input %s can't be read where the cell runs: %s." % (name, problem)) from problem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from kernels import Kernel
@@ -198,6 +199,45 @@ def test_a_missing_library_is_an_error_before_the_cell(shell: Kernel, place: obj
     assert ran.error is not None
     assert "beside can't be defined where the cell runs: No module named 'beside'" in ran.text
     assert "ran\n" not in ran.stream("stdout")
+    assert "or choose an --image" not in ran.text, "it is a file of the notebook, and no package"
+
+
+@pytest.mark.parametrize(
+    ("cell", "sent"),
+    [
+        ("%%bacalhau\nimport own", "own.py lies beside the notebook: -i ./own.py sends it"),
+        ("%%bacalhau -i ./own.py\nimport own", "It was sent as inputs/own.py: the cell imports it by"),
+        ("%%bacalhau -i own=./own.py\nimport own", "-i ./own.py sends it"),
+        ("%%bacalhau -i own\nown.one()", "-i ./own.py sends it, and the function that uses it, or the cell instead of -i, imports it by"),
+        ("%%bacalhau -i auto\nown.one()", "-i ./own.py sends it"),
+        ("run(own.one)", "-i ./own.py sends it, and the function that uses it"),
+        ("run(own.one, inputs=['./own.py'])", "It was sent as inputs/own.py: the function that uses it"),
+        ("%%bacalhau\nimport own_folder.part", "-i ./own_folder sends it"),
+    ],
+    ids=["import", "sent", "renamed", "by -i", "auto", "run", "run, sent", "folder"],
+)
+def test_a_module_beside_the_notebook_is_no_package(shell: Kernel, place: Path, cell: str, sent: str) -> None:
+    """Where a missing module lies beside the notebook, the error says how it is sent and the line that imports it, and names no package."""
+    (place / "own.py").write_text("def one(): return 1\n")
+    (place / "own_folder").mkdir(exist_ok=True)
+    (place / "own_folder" / "part.py").write_text("")
+    shell.run("import own")
+    ran = shell.run(cell)
+    assert ran.error is not None
+    text = re.sub(r"\x1b\[[0-9;]*m", "", ran.text)
+    assert sent in text, text
+    assert "--pip" not in text, text
+    line = re.search(r"import sys; sys\.path\.insert\(0, 'inputs'\); import (own\w*)", text)
+    assert line is not None, text
+    assert shell.run(f"%%bacalhau -i ./own.py -i ./own_folder\n{line[0]}\n{line[1]}.__name__").value == repr(line[1])
+
+
+def test_a_missing_definition_s_library_names_the_option(shell: Kernel, tmp_path: Path) -> None:
+    """A module that the job lacks and that lies not beside the notebook is an error with the option that brings it."""
+    (tmp_path / "ghostly.py").write_text("class Ghost: pass")
+    shell.run(f"import sys\nsys.path.append({str(tmp_path)!r})\nimport ghostly\nseen = ghostly.Ghost()")
+    for sent in ("-i ghostly", "-i seen --allow-pickle"):
+        assert "Add --pip ghostly, or choose an --image that has it." in shell.run(f"%%bacalhau {sent}\n1").text
 
 
 def test_errors_point_into_the_definition(shell: Kernel) -> None:

@@ -165,14 +165,18 @@ def test_the_line_of_typescript(shell: Kernel) -> None:
             "%%bacalhau\nimport socket\nsocket.create_connection(('example.org', 80), 5)",
             "A job has no network unless it asks: --network full.",
         ),
+        ("%%bacalhau -i cfg=./made.csv\nprint(cfg)", "It was sent as a file: open inputs/cfg."),
+        ("%%bacalhau -i sent=made=/data/made.json\nprint(sent)", "It was sent as a file: open /data/made.json."),
+        ("%%bacalhau --lang javascript -i missing_total\nconsole.log(missing_total)", "open inputs/missing_total.json."),
+        ("%%bacalhau -i auto\nundefined_total + 1", "The notebook has no undefined_total either, so -i auto sent none."),
         ("%%bacalhau -o totl\ntotal = 1", "Did you mean -o total?"),
         ('%%bacalhau --lang bash -o totl,half\necho \'{"total": 2, "half": 1}\'', "Did you mean -o total?"),
     ],
-    ids=["name", "javascript name", "network", "result", "key"],
+    ids=["name", "javascript name", "network", "file", "placed", "javascript, sent", "auto", "result", "key"],
 )
 def test_beginners_errors_say_what_to_add(shell: Kernel, cell: str, hint: str) -> None:
     """A variable that was not sent, and a network that was not asked for, are told with the option that helps."""
-    shell.run("missing_total = 5")
+    shell.run("missing_total = made = 5\nopen('made.csv', 'w').write('1')")
     assert hint in shell.run(cell).text
 
 

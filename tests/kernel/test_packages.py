@@ -174,11 +174,17 @@ def test_what_a_cluster_s_image_lacks_is_said_with_the_option(shell: Kernel, clu
     shell.run(f"%bacalhau config api_url={cluster.url}")
     shell.run("%%bacalhau --bg --job first -q\nimport pandas, sklearn")
     shell.run("%%bacalhau --bg --job second -q --pip pandas\nimport pandas, numpy")
+    shell.run("open('beside.py', 'w').write('')")
+    shell.run("%%bacalhau --bg --job third -q\nimport beside")
     shell.run("%bacalhau config api_url=")
-    first, second = (eval(shell.run(f"[n for n in {name}.snapshot.notices if 'lacks' in n]").value or "0") for name in ("first", "second"))
+    noticed = (
+        eval(shell.run(f"[n for n in {name}.snapshot.notices if 'lacks' in n]").value or "0") for name in ("first", "second", "third")
+    )
+    first, second, third = noticed
     assert len(first) == 1
     assert "lacks: pandas, sklearn. Add --pip 'pandas scikit-learn', or choose an --image that has them." in first[0]
     assert second == []
+    assert third[0].endswith("lacks: beside. Send -i ./beside.py."), "an own module is no package"
 
 
 def test_a_cell_without_packages_carries_nothing_of_them(shell: Kernel, cluster: Cluster) -> None:

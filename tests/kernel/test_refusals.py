@@ -16,9 +16,11 @@ STATE = """(lambda say: (len(say('jobs --all')), len(say('jobs --mine')), str(sa
 @pytest.fixture(scope="module", autouse=True)
 def something(shell: Kernel, place: Path) -> None:
     """The kernel has sent a job before, and has things that can't be sent."""
-    shell.run("import threading, os\nlock, kept, huge = threading.Lock(), 'as it was', os.urandom(2_000_000)")
+    shell.run("import threading, os, subprocess\nlock, kept, huge = threading.Lock(), 'as it was', os.urandom(2_000_000)")
     (place / "bad.env").write_text("BACALHAU_X=1")
     (place / "plain").write_text("")
+    (place / "some_rows").mkdir()
+    (place / "some_cells.csv").write_text("")
     (place / "index.txt").write_text("numpy\n--index-url https://example.org\n")
     assert shell.run("%%bacalhau --name first\n1").error is None
 
@@ -55,6 +57,9 @@ def refused(shell: Kernel, line: str, body: str, said: str, hint: str) -> None:
         ("-i '*.parquet'", "1", r"no file matches \*\.parquet", ""),
         ("-i nothing_here", "1", "there is no such variable", "write ./nothing_here"),
         ("-i kpet", "1", "there is no such variable", "Did you mean kept? For a file of that name write ./kpet."),
+        ("-i some_rows", "1", "there is no such variable", "The folder ./some_rows is there: -i ./some_rows sends it."),
+        ("-i some_cells", "1", "there is no such variable", "The file ./some_cells.csv is there: -i ./some_cells.csv sends it."),
+        ("-i prices", "1", "there is no such variable", "Define it first. For a file of that name write ./prices."),
         ("-i plain,huge.x", "1", "there is no file plain,huge.x", "-i plain -i huge.x"),
         ("--env-file missing.env", "1", "there is no file missing.env", ""),
         ("--env-file bad.env", "1", "begins with BACALHAU_", ""),

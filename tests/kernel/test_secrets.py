@@ -228,6 +228,7 @@ def test_a_recording_has_none(kernel: Kernel, place: Path) -> None:
     ("line", "said", "hint"),
     [
         ("--secret NOT_HERE", "--secret NOT_HERE: there is no such variable", "keyring set bacalhau-magic NOT_HERE"),
+        ("--secret NOT_HERE", "no such entry in the keyring", "or here: import os, getpass; os.environ['NOT_HERE'] = getpass.getpass()"),
         ("--secret TINY", "has fewer than 4 characters", "--env"),
         ("--secret PLANTED_TOKEN=abc", "expected a name alone, not PLANTED_TOKEN=…", ""),
         ("--secret 1x", "expected an environment variable's name", ""),

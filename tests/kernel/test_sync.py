@@ -90,7 +90,7 @@ def test_a_module_that_is_sent_is_no_package(shell: Kernel, place: Path) -> None
     refused = shell.run(f"%%bacalhau --sync imports\n{cell}")
     assert refused.error is not None
     assert "mine is a module of this machine" in refused.error[1]
-    assert "-i ./mine" in refused.text
+    assert "-i ./mine.py, and import it in the cell by import sys; sys.path.insert(0, 'inputs'); import mine" in refused.text
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_module_that_is_sent_is_no_package(shell: Kernel, place: Path) -> None
     [
         ("import linked_pack", "linked_pack is of the package linked-pack, which is installed in editable mode", "-i"),
         ("import not_here_at_all", "not_here_at_all is not installed here", "--pip not_here_at_all"),
-        ("import loose", "loose is a module of this machine", "-i ./loose"),
+        ("import loose", "loose is a module of this machine", "/loose.py, and import it in the cell by"),
     ],
 )
 def test_what_has_no_version_on_an_index_is_refused_by_name(shell: Kernel, index: Index, line: str, said: str, advice: str) -> None:
