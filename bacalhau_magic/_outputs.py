@@ -139,14 +139,13 @@ _DEEPEST = 100
 """Levels of a display's JSON; the notebook's own writer follows some hundreds."""
 _FRAME = (
     '<iframe sandbox="allow-scripts" referrerpolicy="no-referrer" title="HTML from the job" srcdoc="{document}"'
-    ' style="width: 100%; height: {height}px; border: 1px solid var(--jp-border-color2, #d9dde3); border-radius: 4px; background: #fff;'
+    ' style="display: block; box-sizing: border-box; width: 100%; height: {height}px; border: 1px solid var(--jp-border-color2, #d9dde3); border-radius: 4px; background: #fff;'
     ' resize: vertical; overflow: auto"></iframe>'
 )
 _TALLEST = 320
-_DRAWS = re.compile(
-    r"<(?:script|style|link|img|svg|canvas|iframe|video|audio|object|embed|table|form|math)\b|height|position", re.IGNORECASE
-)
-_BLOCK = re.compile(r"<(?:br|hr|p|div|h[1-6]|li|pre|ul|ol|dt|dd|section|article|blockquote)\b", re.IGNORECASE)
+_DRAWS = re.compile(r"<(?:script|style|link|img|svg|canvas|iframe|video|audio|object|embed|form|math)\b|height|position", re.IGNORECASE)
+_BLOCK = re.compile(r"<(?:br|hr|p|div|h[1-6]|li|pre|ul|ol|dt|dd|tr|section|article|blockquote)\b", re.IGNORECASE)
+_LARGE = re.compile(r"<h[1-3]\b", re.IGNORECASE)
 
 
 def safe(mime: Mapping[str, Any], trusted: bool = False) -> dict[str, Any]:
@@ -185,8 +184,9 @@ def _height(document: str) -> int:
     """A frame's height in pixels: of plain text by its lines, because the page can't ask the frame; else enough for a picture."""
     if len(document) > 10_000 or _DRAWS.search(document):
         return _TALLEST
-    lines = sum(1 + len(re.sub(r"<[^<>]*>", "", block)) // 100 for block in _BLOCK.split(document))
-    return min(_TALLEST, 30 + 28 * lines)
+    blocks = (re.sub(r"<[^<>]*>|^[^<>]*>", "", block).strip() for block in _BLOCK.split(document))
+    lines = sum(1 + len(block) // 100 for block in blocks if block)
+    return min(_TALLEST, 22 + 34 * max(lines, 1) + 28 * len(_LARGE.findall(document)))
 
 
 def _is_shallow(data: Any) -> bool:

@@ -44,6 +44,10 @@ def test_displays_are_drawn_in_their_order(front_end: Any, page: Any) -> None:
     lab.open(page, "displays.ipynb")
     page.wait_for_function(f"() => ({ORDER})().slice(-7).join() === {','.join(wanted)!r}")
     page.frame_locator("iframe[sandbox]").locator("#title").wait_for()
+    # No scroll bar below the frame, and none in it.
+    assert page.locator("iframe[sandbox]").evaluate(
+        "it => [it.parentElement, it.parentElement.parentElement].every(its => its.scrollWidth <= its.clientWidth)"
+    )
     assert page.evaluate("() => [window.hurt, document.title.includes('hurt')]") == [None, False]
     assert not [url for url in asked if "beacon" in url]
 
