@@ -307,7 +307,8 @@ def follow(
     `take` records it.
     """
     options, veil = request.options, Veil(request.secrets)
-    ref = replace(ref, is_awaited=not options.bg)
+    # Who left a wait may have sent others since.
+    ref = replace(ref, is_awaited=options.stops_on_interrupt and not options.bg)
     emit, unveiled = veil.over(emit), emit
     ended: Ended | None = None
     events = watch(

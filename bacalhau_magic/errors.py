@@ -424,8 +424,9 @@ class JobInterruptedError(KeyboardInterrupt):
     """
 
     def __init__(self, *, job_id: str, stopped: bool, hint: str = "") -> None:
-        what = "the job was stopped" if stopped else "the job goes on"
-        super().__init__(f"Interrupted: {what} ({job_id})." if job_id else "Interrupted before anything was sent.")
+        # A job that goes on is come back to by its id; one that was stopped is the last one.
+        what = "the job was stopped" if stopped else f"the job goes on ({job_id})"
+        super().__init__(f"Interrupted: {what}." if job_id else "Interrupted before anything was sent.")
         self.job_id = job_id
         self.stopped = stopped
         self.hint = hint

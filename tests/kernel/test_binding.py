@@ -76,6 +76,8 @@ def test_a_background_job_is_named_by_its_id(shell: Kernel) -> None:
     shell.run("%%bacalhau\n1")
     ran = shell.run("%bacalhau wait behind")
     assert f"What came back beside it: %bacalhau attach {shell.run('behind.id[:10]').value[1:-1]} -o h2" in ran.text  # type: ignore[index]
+    left = shell.run("%%bacalhau --no-raise-error --on-interrupt detach -o h3,i3\nh3, i3 = 1, object()")
+    assert "%bacalhau attach j-" in left.text
     shell.run("%%bacalhau --no-raise-error -o h3,i3\nh3, i3 = 1, object()")
     old = shell.run("_bacalhau.id[:10]").value[1:-1]  # type: ignore[index]
     shell.run("%%bacalhau\n1")
