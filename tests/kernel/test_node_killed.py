@@ -62,6 +62,18 @@ def test_a_waiting_cell_ends_with_the_reason(kernel: Kernel) -> None:
     assert kernel.run("%%bacalhau\n6 * 7").value == "42"
 
 
+def test_a_node_that_is_stopped_stays_so(kernel: Kernel) -> None:
+    """A cell that waits while the node is stopped hears so from that node, and starts no other one."""
+    for _ in range(4):
+        kernel.cards.clear()
+        request = running(kernel, f"%%bacalhau\n{_WAITS}")
+        assert _daemon.stop()
+        ran = kernel.collect(request, 20)
+        assert ran.error is not None
+        assert "the node was stopped" in ran.error[1]
+        assert _daemon.find() is None
+
+
 def test_what_asks_for_a_job_starts_the_node_too(kernel: Kernel) -> None:
     """With the node killed after a job's end, its facts are still had, and a new cell is sent."""
     assert kernel.run("%%bacalhau\nprint('kept')\n1").value == "1"
