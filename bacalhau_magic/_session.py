@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from ._tables import Text
 from .client import Client
 from .errors import ApiError, ConfigError, NodeError, OptionError, RecordingError, ResultError
 from .node import _daemon
+from .node._places import Places
 from .options import JobOptions
 from .progress import View, choose_view
 
@@ -142,7 +143,7 @@ class Session:
             )
         with self._lock:
             if endpoint not in self._clients:
-                rate, revive = (50.0, _daemon.revive) if endpoint.is_local else (10.0, None)
+                rate, revive = (50.0, partial(_daemon.revive, Places.default())) if endpoint.is_local else (10.0, None)
                 self._clients[endpoint] = Client(endpoint, requests_per_second=rate, revive=revive)
             return self._clients[endpoint]
 

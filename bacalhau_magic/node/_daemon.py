@@ -174,8 +174,8 @@ def door(places: Places | None = None) -> Endpoint:
     return _endpoint(start(places))
 
 
-def revive(places: Places | None = None) -> None:
-    """Starts the node again whose process is gone; one of another version that runs by then will do. Raises NodeError."""
+def revive(places: Places) -> None:
+    """Starts the node of these places again, whose process is gone; one of another version that runs by then will do. Raises NodeError."""
     start(places, any_version=True)
 
 
