@@ -400,7 +400,8 @@ def test_what_a_job_leaves_is_hostile(node: Node) -> None:
     identity = node.put(job("python", "-c", HOSTILE, "/outputs", **PUBLISHED))
     assert node.wait(identity)["State"] == {"StateType": "Completed"}, node.executions(identity)
     entries = published(node, identity)
-    assert {name for name, entry in entries.items() if entry.type not in (tarfile.REGTYPE, tarfile.DIRTYPE)} == {
+    closed = set() if os.geteuid() == 0 else {"./outputs/closed", "./outputs/secret"}
+    assert {name for name, entry in entries.items() if entry.type not in (tarfile.REGTYPE, tarfile.DIRTYPE)} == closed | {
         "./outputs/shadow",
         "./outputs/root",
         "./outputs/folder/etc",
