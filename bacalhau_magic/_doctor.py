@@ -17,7 +17,7 @@ from ._installation import installation
 from ._job import RemoteJob
 from ._stages import Endpoint, JobRef, Target
 from ._tables import Text
-from ._wire import NodeState
+from ._wire import NodeState, whole_number
 from .client import LogStreamError, clean, fetch_files
 from .errors import ApiError, BacalhauMagicError, ConfigError, JobTimedOutError, OptionError, UnauthorizedError
 
@@ -111,7 +111,8 @@ def _target(name: str, find: Callable[[], Target], advice: str) -> Generator[Che
     how = f"; {target.executor}" if target.executor else ""
     how += f" ({target.executor_why})" if target.executor and target.executor_why else ""
     version = target.version or "unknown"
-    numbers = tuple(int(part) for part in version.lstrip("v").split("-")[0].split(".")[:2] if part.isdecimal() and len(part) < 10)
+    parts = (whole_number(part, 9) for part in version.lstrip("v").split("-")[0].split(".")[:2])
+    numbers = tuple(part for part in parts if part is not None)
     if numbers and (0, 0) < numbers < _OLDEST:
         yield Check(name, "failed", f"It answers with version {version}.", "Versions from 1.5 on are supported: have it updated.")
     else:

@@ -47,7 +47,7 @@ from ._stops import StopRequest
 from ._submit import submit, twin
 from ._tapes import Player, Recorder, Source, Take, Tape
 from ._watch import watch
-from ._wire import FAILED, INDEX_HEADER, SECRETS_HEADER, Job
+from ._wire import FAILED, INDEX_HEADER, SECRETS_HEADER, Job, whole_number
 from .client import Fetched, Rights, fetch_files, pack_files, unpack_files
 from .errors import ApiError, BacalhauMagicError, ConfigError, JobStoppedError, JobTimedOutError, ResultError
 from .options import JobOptions, duration_text
@@ -442,11 +442,11 @@ def _finished(result: JobResult, options: JobOptions) -> Finished:
 def marks_of(meta: dict[str, str]) -> tuple[str, str, tuple[str, ...], str, int]:
     """What a job's Task.Meta says of its cell: nonce, language, wanted names, `--as`, the biggest result in bytes."""
     names = tuple(name for name in meta.get(META_OUTPUTS, "").split(",") if name)
-    size = meta.get(META_MAX_RESULT, "")
+    size = whole_number(meta.get(META_MAX_RESULT, ""))
     return (
         meta.get(META_NONCE, ""),
         meta.get(META_LANGUAGE, "python"),
         names,
         meta.get(META_AS, "auto"),
-        int(size) if size.isdecimal() and len(size) < 16 else 64_000_000,
+        64_000_000 if size is None else size,
     )

@@ -44,10 +44,10 @@ def lacking(request: CellRequest, target: Target) -> str:
     listed = ", ".join(names)
     if target.is_local:
         return f"{LACKS}: {listed}."
-    own = [place for name in names if (place := _beside(name, request))]
-    packages = dict.fromkeys(distribution_of(name) for name in names if not _beside(name, request))
+    own = {name: place for name in names if (place := _beside(name, request))}
+    packages = dict.fromkeys(distribution_of(name) for name in names if name not in own)
     option = f"--pip {' '.join(packages)}" if len(packages) == 1 else f"--pip '{' '.join(packages)}'"
-    ways = [f"Send {' '.join(f'-i {place}' for place in own)}."] if own else []
+    ways = [f"Send {' '.join(f'-i {place}' for place in own.values())}."] if own else []
     ways += [f"Add {option}, or choose an --image that has them."] if packages else []
     return f"The image {request.language.image} lacks: {listed}. {' '.join(ways)}"
 

@@ -243,8 +243,7 @@ def over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> str
     A cell may end with that code, too. Where its result is not known here, the node's times tell, after a pull; they count
     what it waited in the node's own queue and installed, so that they prove only that the cell had less.
     """
-    known = session.known(job.id or "")
-    if known is not None and (result := known.known_result) is not None:
+    if (result := _result(session, job.id or "")) is not None:
         return "timed out" if isinstance(result.error, JobTimedOutError) else ""
     limit = time_limit(job)
     return "perhaps timed out" if limit is not None and ran_for(history) >= limit else ""
@@ -252,8 +251,7 @@ def over_time(session: Session, job: Job, history: Sequence[HistoryItem]) -> str
 
 def ended(session: Session, job_id: str, *, well: bool) -> list[str]:
     """What is said of a program that ended; with what went wrong in it, or with its result, where this kernel has that."""
-    known = session.known(job_id)
-    result = known.known_result if known is not None else None
+    result = _result(session, job_id)
     error = result.error if result is not None else None
     if result is None or error is None:
         return ["It ended well." if well else _WENT_WRONG + "."]
@@ -261,9 +259,15 @@ def ended(session: Session, job_id: str, *, well: bool) -> list[str]:
     lost = f"It ended well, but its {'files' if result.is_whole else 'result'} could not be had"
     said = clean(getattr(error, "message", "") or str(error), _SAID)
     # Advice that says `last` is right for the last job alone.
-    is_right = known is session.last or not result.ref.is_awaited
+    is_right = session.known(job_id) is session.last or not result.ref.is_awaited
     advice = clean(getattr(error, "hint", ""), _SAID) if is_right else ""
     return [f"{lost if result.outcome == 'result' else _WENT_WRONG}: {said}", *([advice] if advice else [])]
+
+
+def _result(session: Session, job_id: str) -> JobResult | None:
+    """A job's result, where this kernel has it."""
+    known = session.known(job_id)
+    return known.known_result if known is not None else None
 
 
 def ran_for(history: Sequence[HistoryItem]) -> float:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_schema
 
+from ._wire import whole_number
 from .remote.packets import KINDS, MAX_LINE
 
 __all__ = ["Assembler", "Packet", "PacketError", "Text", "json_object"]
@@ -202,11 +203,11 @@ class Assembler:
         added = "n" in flags
         try:
             payload = _payload(body)
-            number = int(seq) if seq.isdigit() and len(seq) < 10 else -1
         except ValueError:
             self._damaged += 1
             return added, None
-        if kind not in KINDS or number < 0 or (checksum != "-" and sha256(payload).hexdigest()[:16] != checksum):
+        number = whole_number(seq, 9)
+        if kind not in KINDS or number is None or (checksum != "-" and sha256(payload).hexdigest()[:16] != checksum):
             self._damaged += 1
             return added, None
         if kind == "t":

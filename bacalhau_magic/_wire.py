@@ -33,6 +33,11 @@ _LARGEST = 2**64
 """No server counts further; nothing here could reckon with what is larger."""
 
 
+def whole_number(text: str, digits: int = 15) -> int | None:
+    """A whole number as others write it, in plain digits and at most so many of them; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None
+
+
 _WORDS = {"id": "ID", "cpu": "CPU", "gpu": "GPU", "gpus": "GPUs"}
 
 

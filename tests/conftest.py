@@ -124,6 +124,18 @@ def server() -> Iterator[Any]:
 
 
 @pytest.fixture
+def session(folder: Path) -> Iterator[Any]:
+    """A `Session` of the test's own, in its folder: nothing is drawn, and the namespace is empty."""
+    from bacalhau_magic._session import Session  # not above: the product's folders are set when the run begins
+
+    made = Session(folder=folder)
+    made.surroundings.place = lambda: "batch"
+    made.surroundings.namespace = {}
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def own_session(folder: Path) -> Iterator[None]:
     """No session of another test, in a folder of the test's own; the one that comes is closed."""
     from bacalhau_magic import _session

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from scripted import NODE, Recorded, Server, event, recording
@@ -124,15 +122,6 @@ def test_refusal_is_not_hidden_by_the_wait() -> None:
 
 
 # Afterwards
-
-
-@pytest.fixture
-def session(folder: Path) -> Iterator[Session]:
-    made = Session(folder=folder)
-    made.surroundings.place = lambda: "batch"
-    made.surroundings.namespace = {}
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,15 +30,6 @@ JOBS = ("Python job", "Bash job", "JavaScript job")
 @pytest.fixture(scope="module")
 def door() -> _daemon.TcpDoor:
     return _daemon.environment()
-
-
-@pytest.fixture
-def session(folder: Path) -> Iterator[Session]:
-    made = Session(folder=folder)
-    made.surroundings.place = lambda: "batch"
-    made.surroundings.namespace = {}
-    yield made
-    made.close()
 
 
 def ask(folder: Path, *words: str, python: Path | str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:

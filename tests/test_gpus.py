@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,15 +145,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         JobScript(scripted)
         scripted.on("PUT", "/orchestrator/jobs", {"JobID": JOB, "EvaluationID": "x"})
         yield scripted
-
-
-@pytest.fixture
-def session(folder: Path) -> Iterator[Session]:
-    made = Session(folder=folder)
-    made.surroundings.place = lambda: "batch"
-    made.surroundings.namespace = {}
-    yield made
-    made.close()
 
 
 def spec(session: Session, line: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from .._stages import is_loopback
+from .._wire import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +30,4 @@ def head(address: str, *, patience: float, follow: bool) -> Headed:
         raise ValueError(str(problem)) from None
     except httpx.HTTPError as problem:
         raise ConnectionError(str(problem)) from problem
-    size = answer.headers.get("content-length", "")
-    return Headed(answer.status_code, int(size) if size.isascii() and size.isdigit() else None)
+    return Headed(answer.status_code, whole_number(answer.headers.get("content-length", "")))

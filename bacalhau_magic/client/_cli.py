@@ -197,7 +197,7 @@ class _Call:
         # The state first: what is over then has its whole history.
         state = dict(dict(self.json("job", "describe", job, *space)).get("Job") or {}).get("State") or {}
         items = self.json("job", "history", job, *space, "--limit", _MOST) or []
-        seen = int(token) if token.isdecimal() else 0
+        seen = _wire.whole_number(token) or 0
         return {"Items": items[seen:], "NextToken": "" if state.get("StateType") in _wire.TERMINAL else str(len(items))}
 
 

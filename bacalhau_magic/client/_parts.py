@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from .._locks import locked
+from .._wire import whole_number
 
 PREFIX = ".bacalhau-part-"
 _KEPT = 7 * 86400.0
@@ -105,8 +106,7 @@ class Part:
             self.drop()
             return False
         self.drop()
-        length = headers.get("content-length", "")
-        self.whole = Whole(_validator(headers), int(length) if length.isdecimal() and len(length) < 16 else None)
+        self.whole = Whole(_validator(headers), whole_number(headers.get("content-length", "")))
         if self.whole.total is None:
             self.whole = Whole()
         elif self.whole.validator:

@@ -314,7 +314,7 @@ class Transport:
 
 def _retry_after(text: str) -> float:
     """Seconds of a Retry-After header; 0 where there is none, or one by a clock that need not be ours."""
-    return float(text) if text.isdecimal() and len(text) < 6 else 0.0
+    return float(_wire.whole_number(text, 5) or 0)
 
 
 def _timeouts(seconds: float) -> httpx.Timeout:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from bench import processes_with
-from embedded import folders
+from embedded import as_default
 from habits import running
 from kernels import Kernel, start
 
@@ -27,11 +27,8 @@ _WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(300)"
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A node for this test alone."""
-    with folders() as home:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.runtime))
-        monkeypatch.setenv("XDG_DATA_HOME", str(home.store))
+    with as_default(monkeypatch):
         yield
-        _daemon.stop()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from bench import processes_with
-from embedded import Node, folders
+from embedded import Node, as_default
 from kernels import Kernel, start
 
 from bacalhau_magic.node import _daemon
@@ -101,11 +101,8 @@ def traces(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    with folders() as home:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.runtime))
-        monkeypatch.setenv("XDG_DATA_HOME", str(home.store))
-        yield Traces(Places.default(), temporary, f"7657.{uuid.uuid4().int % 10**9}")
-        _daemon.stop()
+    with as_default(monkeypatch) as places:
+        yield Traces(places, temporary, f"7657.{uuid.uuid4().int % 10**9}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded import Node, folders, job
+from embedded import Node, as_default, folders, job
 
 from bacalhau_magic.node import _daemon
 from bacalhau_magic.node._places import Places
@@ -44,11 +44,8 @@ def places(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         for name in ("sh", "bash", "cat", "true"):
             (tmp_path / "bin" / name).symlink_to(shutil.which(name) or name)
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with folders() as home:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.runtime))
-        monkeypatch.setenv("XDG_DATA_HOME", str(home.store))
-        yield Places.default()
-        _daemon.stop()
+    with as_default(monkeypatch) as found:
+        yield found
 
 
 def test_large_inputs_come_as_local_paths(places: Places, tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from websockets.sync.client import unix_connect
 
 from bacalhau_magic import _marks
 from bacalhau_magic.node import _daemon
 from bacalhau_magic.node._places import Places, private
+
+if TYPE_CHECKING:
+    import pytest
 
 TERMINAL = ("Completed", "Failed", "Stopped")
 
@@ -134,6 +137,16 @@ def folders() -> Iterator[Places]:
         yield Places(private(home / "r"), private(home / "s"))
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def as_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    """Places of their own that this process, and what it starts, takes for the user's; their node is stopped at the end."""
+    with folders() as home:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.runtime))
+        monkeypatch.setenv("XDG_DATA_HOME", str(home.store))
+        yield Places.default()
+        _daemon.stop()
 
 
 @contextmanager
